@@ -1,0 +1,63 @@
+//! The cluster's DNS server: Services, and the external names of the running scenarios.
+//!
+//! It answers from memory only and asks nobody: an unknown name does not exist. Services and
+//! EndpointSlices come from watches of the API server, external names from the sandbox's owner.
+//! Start at [`Dns::serve`]; what is answered is decided in [`store`], purely.
+
+mod handler;
+mod store;
+mod watch;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use hickory_server::Server;
+use kube::Client;
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::protocol::Names;
+use store::Store;
+
+/// The DNS server's data, shared by the server, the watches and the owner's requests.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dns {
+    store: Arc<RwLock<Store>>,
+}
+
+impl Dns {
+    /// Serves UDP and TCP on port 53 of an address, in the background, until the runtime ends.
+    pub(crate) async fn serve(&self, address: Ipv4Addr) -> std::io::Result<()> {
+        let at = SocketAddr::from((address, 53));
+        let udp = UdpSocket::bind(at).await?;
+        let tcp = TcpListener::bind(at).await?;
+        let mut server = Server::new(handler::Handler::new(self.clone()));
+        server.register_socket(udp);
+        server.register_listener(tcp, Duration::from_secs(30), 16);
+        tokio::spawn(async move {
+            if let Err(error) = server.block_until_done().await {
+                tracing::error!(%error, "the DNS server ended");
+            }
+        });
+        Ok(())
+    }
+
+    /// Follows the cluster's Services and EndpointSlices, in the background. Returns once those
+    /// that exist now are known.
+    pub(crate) async fn follow(&self, client: Client) {
+        watch::follow(self.clone(), client).await;
+    }
+
+    /// Replaces the external names, in force when it returns.
+    pub(crate) fn set_names(&self, names: &Names) {
+        self.write(|store| store.set_names(names));
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
+        look(&self.store.read().expect("no code panics while it holds the store"))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        change(&mut self.store.write().expect("no code panics while it holds the store"))
+    }
+}

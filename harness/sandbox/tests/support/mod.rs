@@ -1,0 +1,131 @@
+//! What the tests share: the real programs, and a look into a running sandbox. Starts nothing.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use egress_component::{Cache, Host, Origin, PinFiles, Pins, ProgramName, Store};
+use egress_sandbox::{Options, Programs, Sandbox};
+use hickory_server::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_server::proto::rr::{Name, RecordType};
+
+/// Bound of every wait in these tests.
+pub(crate) const BOUND: Duration = Duration::from_secs(60);
+
+/// Options with the real programs, from the environment or the component cache.
+pub(crate) fn options() -> Options {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let pins = PinFiles::read(&root.join("components")).expect("fixtures/components can be read");
+    let pins = Pins::from_files(&pins).expect("fixtures/components is well formed");
+    let host = Host::current();
+    let folder = Cache::default_dir(&host).expect("there is a home for the cache");
+    let cache = Cache::open(folder, None).expect("the component cache can be opened");
+    let all = Store::new(pins, cache, host).status();
+    let path = |name: ProgramName| -> PathBuf {
+        let status = all.iter().find(|status| status.name == name).expect("every program is pinned");
+        match &status.origin {
+            Origin::Given { path } | Origin::Cached { path, .. } => path.clone(),
+            Origin::Missing => panic!(
+                "{name} is neither in the component cache nor given by {}: run `egress-conformance components build`",
+                status.variable
+            ),
+        }
+    };
+    Options {
+        programs: Programs {
+            etcd: path(ProgramName::ETCD),
+            kube_apiserver: path(ProgramName::KUBE_APISERVER),
+            kube_controller_manager: path(ProgramName::KUBE_CONTROLLER_MANAGER),
+            kube_proxy: path(ProgramName::KUBE_PROXY),
+            pilot_discovery: path(ProgramName::PILOT_DISCOVERY),
+            pilot_agent: path(ProgramName::PILOT_AGENT),
+            envoy: path(ProgramName::ENVOY),
+            envoy_bootstrap: path(ProgramName::ENVOY_BOOTSTRAP),
+            kubectl: path(ProgramName::KUBECTL),
+            istioctl: path(ProgramName::ISTIOCTL),
+        },
+        images: std::fs::read_to_string(root.join("images.yaml")).expect("fixtures/images.yaml can be read"),
+        kubernetes_version: "1.36.3".to_owned(),
+        log_dir: None,
+        timeout: Duration::from_secs(120),
+    }
+}
+
+/// Runs kubectl against a sandbox; its output, or what it complained about.
+pub(crate) fn kubectl(sandbox: &Sandbox, programs: &Programs, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(&programs.kubectl)
+        .arg("--kubeconfig")
+        .arg(sandbox.kubeconfig())
+        .args(arguments)
+        .output()
+        .expect("kubectl can be run");
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// All descendants of a process, as the host sees them.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in tasks {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            found.push(child);
+            found.extend(descendants(child));
+        }
+    }
+    found
+}
+
+/// The host's pid of the descendant with this name.
+pub(crate) fn process_named(of: u32, name: &str) -> Option<u32> {
+    let has_name =
+        |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name);
+    descendants(of).into_iter().find(has_name)
+}
+
+/// Waits for a condition; panics with what it last saw.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match look() {
+            Ok(value) => return value,
+            Err(seen) if begin.elapsed() > BOUND => panic!("{what} did not happen in {BOUND:?}; last seen: {seen}"),
+            Err(_) => std::thread::park_timeout(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Runs something on a thread in the network namespace of a process.
+pub(crate) fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> T {
+    let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("the process lives");
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
+            work()
+        });
+        inside.join().expect("the work does not panic")
+    })
+}
+
+/// What DNS says: its response code, and each record as text.
+pub(crate) fn resolve(server: Ipv4Addr, name: &str, kind: RecordType) -> io::Result<(ResponseCode, Vec<String>)> {
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    question.add_query(Query::query(Name::from_ascii(name).expect("a name of a test"), kind));
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.connect((server, 53))?;
+    socket.send(&question.to_vec().map_err(io::Error::other)?)?;
+    let mut bytes = [0; 1500];
+    let length = socket.recv(&mut bytes)?;
+    let answer = Message::from_vec(&bytes[..length]).map_err(io::Error::other)?;
+    let records = answer.answers.iter().map(|record| format!("{} {}", record.record_type(), record.data));
+    Ok((answer.metadata.response_code, records.collect()))
+}
+
+/// How a TCP connection attempt ends.
+pub(crate) fn connect(address: Ipv4Addr, port: u16) -> io::Result<()> {
+    TcpStream::connect_timeout(&SocketAddr::from((address, port)), Duration::from_secs(10)).map(drop)
+}
