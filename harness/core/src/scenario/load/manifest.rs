@@ -1,0 +1,128 @@
+//! Manifests: whether each document is a Kubernetes object in a namespace that the scenario may use, and whether it
+//! reaches no further than the scenario's scope.
+//!
+//! What an object means is Istio's business. Start at [`check`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::did_you_mean;
+use super::error::Problem;
+use super::node::{Content, Node, Place};
+use crate::scenario::model::ManifestObject;
+use crate::scenario::schema::{Hop, ScenarioFile, Scope};
+
+const OWN: &str = "${namespace}";
+const GATEWAYS: &str = "${gateway.namespace}";
+const EXPORT_ANNOTATION: &str = "networking.istio.io/exportTo";
+
+/// The objects of a manifest whose documents were checked.
+pub(super) fn objects(nodes: &[Node]) -> Vec<ManifestObject> {
+    nodes.iter().map(|node| ManifestObject { value: node.to_value(), line: node.place.position.line }).collect()
+}
+
+/// Reports what is wrong with a manifest's documents.
+pub(super) fn check(
+    nodes: &[Node],
+    file: &ScenarioFile,
+    manifests: &BTreeMap<String, Vec<Node>>,
+    problems: &mut Vec<Problem>,
+) {
+    let made = manifests.values().flatten().filter(|n| text(n, "kind") == Some("Namespace"));
+    let made: BTreeSet<&str> = made.filter_map(|n| text(n.get("metadata")?, "name")).collect();
+    let through_gateway = file.steps.iter().flat_map(|s| s.expect.path.iter().flatten());
+    let through_gateway = through_gateway.into_iter().any(|hop| matches!(hop, Hop::Gateway(_)));
+    for node in nodes {
+        if !matches!(node.content, Content::Map(_)) {
+            report(problems, node.place, format!("expected a Kubernetes object, found {}", node.kind()), None);
+            continue;
+        }
+        for key in ["apiVersion", "kind"] {
+            required(node, key, key, problems);
+        }
+        match node.get("metadata") {
+            Some(metadata) => required(metadata, "name", "metadata.name", problems),
+            None => report(problems, node.place, "the object has no `metadata.name`".into(), None),
+        }
+        if let Some(namespace) = node.get("metadata").and_then(|m| m.get("namespace"))
+            && let Some(name) = namespace.text()
+            && let Err((message, help)) = self::namespace(name, &made)
+        {
+            report(problems, namespace.place, message, help);
+        }
+        if file.scope == Scope::Namespace {
+            export(node, through_gateway, problems);
+        }
+    }
+}
+
+fn required(node: &Node, key: &str, name: &str, problems: &mut Vec<Problem>) {
+    match node.get(key) {
+        Some(value) if value.text().is_some_and(|t| !t.is_empty()) => {}
+        Some(value) => {
+            report(problems, value.place, format!("`{name}`: expected text, found {}", value.kind()), None);
+        }
+        None => report(problems, node.place, format!("the object has no `{name}`"), None),
+    }
+}
+
+/// Whether a scenario may use a namespace: its own, the gateway's, or one that a manifest of it makes.
+pub(super) fn namespace(name: &str, made: &BTreeSet<&str>) -> Result<(), (String, Option<String>)> {
+    if name == OWN || name == GATEWAYS || made.contains(name) {
+        return Ok(());
+    }
+    let help = did_you_mean(name, [OWN, GATEWAYS])
+        .unwrap_or_else(|| format!("the scenario's own is {OWN}, the gateway's is {GATEWAYS}"));
+    Err((format!("the namespace `{name}` is not declared"), Some(help)))
+}
+
+/// The rule of `scope: namespace`: what could reach the whole mesh says that it does not.
+fn export(node: &Node, through_gateway: bool, problems: &mut Vec<Problem>) {
+    let kind = text(node, "kind").unwrap_or_default();
+    let spec = node.get("spec");
+    let empty = Vec::new();
+    let (field, found, around): (&str, Option<Vec<&str>>, &Node) = match kind {
+        "ServiceEntry" | "VirtualService" | "DestinationRule" => {
+            let list = spec.and_then(|s| s.get("exportTo"));
+            (
+                "spec.exportTo",
+                list.map(|l| l.items().iter().filter_map(Node::text).collect()),
+                list.or(spec).unwrap_or(node),
+            )
+        }
+        "Service" => {
+            let metadata = node.get("metadata").unwrap_or(node);
+            let value = metadata.get("annotations").and_then(|a| a.get(EXPORT_ANNOTATION));
+            let list = value.and_then(Node::text).map(|t| t.split(',').map(str::trim).collect());
+            ("the annotation networking.istio.io/exportTo", list, value.unwrap_or(metadata))
+        }
+        _ => return,
+    };
+    let at_gateway = node.get("metadata").and_then(|m| text(m, "namespace")) == Some(GATEWAYS);
+    let selects = kind == "DestinationRule" && spec.is_some_and(|s| s.get("workloadSelector").is_some());
+    let may_reach_gateway = through_gateway && !at_gateway && !selects;
+    let seen = found.as_ref().unwrap_or(&empty);
+    let fits = seen.contains(&".") && seen.iter().all(|to| *to == "." || (*to == GATEWAYS && may_reach_gateway));
+    if fits {
+        return;
+    }
+    let shown = match &found {
+        Some(list) => format!("[{}]", list.join(", ")),
+        None => "nothing".to_owned(),
+    };
+    let message = format!("`scope: namespace`: expected {field} to be `.`, found {shown}");
+    let help = match (may_reach_gateway, kind) {
+        (true, "Service") => format!("write \".\", or \".,{GATEWAYS}\" where the gateway needs it"),
+        (true, _) => format!("write [\".\"], or [\".\", \"{GATEWAYS}\"] where the gateway needs it"),
+        (false, "Service") => "write \".\"".to_owned(),
+        (false, _) => "write [\".\"]".to_owned(),
+    };
+    report(problems, around.place, message, Some(help));
+}
+
+fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    node.get(key).and_then(Node::text)
+}
+
+fn report(problems: &mut Vec<Problem>, place: Place, message: String, help: Option<String>) {
+    problems.push(Problem { message, help, place: Some(place) });
+}

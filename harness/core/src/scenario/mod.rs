@@ -1,0 +1,22 @@
+//! Scenarios: the language ([`schema`], [`matcher`]), loading a tree of them with every reference checked, and what a
+//! run of them needs. Files are handed in as text; nothing here reads a disk.
+//!
+//! [`load`] turns files into a [`ScenarioSet`], [`plan`] selects and orders scenarios and merges the world that they
+//! need, and [`expand`] replaces variables once their values are known.
+
+pub mod expand;
+mod json_schema;
+pub mod load;
+pub mod matcher;
+pub mod model;
+pub mod plan;
+pub mod schema;
+
+pub use expand::{ExpandError, GatewayValues, ObjectRef, Values, expand, expand_in, object_references, references_in};
+pub use json_schema::schema_json;
+pub use load::{LoadError, LoadErrors, load};
+pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};
+pub use plan::{
+    Addresses, Capability, Lease, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection, SkipReason,
+    World, plan,
+};

@@ -1,0 +1,231 @@
+//! The scenarios of this repository, and deliberately broken ones with the exact message that they must give.
+//!
+//! `UPDATE=1 cargo test -p egress-core --test scenarios` writes `scenarios/schema.json` and the `expected.txt` of every
+//! folder in `fixtures/broken/` anew; read the difference before you commit it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use egress_core::scenario::{
+    Capability, GatewayValues, ObjectRef, Order, Selection, Values, expand_in, load, plan, references_in, schema_json,
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Every file below a folder, by its path below `base`.
+fn files(folder: &Path, base: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    for entry in std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, base, found);
+        } else {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.insert(path.strip_prefix(base).unwrap().to_path_buf(), text);
+        }
+    }
+}
+
+fn tree(folder: &Path) -> BTreeMap<PathBuf, String> {
+    let mut found = BTreeMap::new();
+    files(folder, folder, &mut found);
+    found
+}
+
+fn profiles() -> Vec<String> {
+    let names = std::fs::read_dir(root().join("fixtures/mesh")).unwrap().map(|e| e.unwrap().path());
+    let yaml = names.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
+    yaml.map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+fn ours() -> egress_core::scenario::ScenarioSet {
+    let files = tree(&root().join("scenarios"));
+    let files = files.into_iter().map(|(path, text)| (Path::new("scenarios").join(path), text)).collect();
+    load(&files, &profiles()).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+}
+
+/// The committed text must be the computed one; with `UPDATE=1` it becomes it.
+fn check(path: &Path, computed: &str) -> Result<(), String> {
+    if std::env::var_os("UPDATE").is_some_and(|v| v == "1") {
+        std::fs::write(path, computed).unwrap();
+        return Ok(());
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    if committed == computed {
+        return Ok(());
+    }
+    Err(format!(
+        "{} differs; UPDATE=1 writes it anew\n--- committed\n{committed}--- computed\n{computed}",
+        path.display()
+    ))
+}
+
+#[test]
+fn the_committed_schema_is_the_one_of_the_types() {
+    check(&root().join("scenarios/schema.json"), &schema_json()).unwrap_or_else(|difference| panic!("{difference}"));
+}
+
+#[test]
+fn broken_scenarios_say_what_is_wrong() {
+    let mut wrong = Vec::new();
+    let mut cases = 0;
+    for entry in std::fs::read_dir(root().join("fixtures/broken")).unwrap() {
+        let case = entry.unwrap().path();
+        if !case.join("scenarios").is_dir() {
+            continue;
+        }
+        cases += 1;
+        let mut files = tree(&case);
+        files.remove(Path::new("expected.txt"));
+        let message = match load(&files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
+            Err(errors) => errors.render(false),
+            Ok(set) => match plan(&set, &Selection::default(), &Capability::ALL.into(), Some("1.31.0")) {
+                Err(errors) => errors.render(),
+                Ok(_) => "no error\n".to_owned(),
+            },
+        };
+        assert!(!message.contains("no error"), "{} is not broken at all", case.display());
+        wrong.extend(check(&case.join("expected.txt"), &message).err());
+    }
+    assert!(cases > 30, "only {cases} broken scenarios were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn colour_changes_nothing_but_colour() {
+    let text = "title: 1\n".to_owned();
+    let files = BTreeMap::from([(PathBuf::from("scenarios/a/b/scenario.yaml"), text)]);
+    let errors = load(&files, &profiles()).unwrap_err();
+    let colored = errors.render(true);
+    let escape = colored.find('\u{1b}').expect("colour");
+    assert_eq!(&colored[escape..escape + 7], "\u{1b}[1;31m");
+    let plain = colored.split('\u{1b}').enumerate().map(|(n, part)| match n {
+        0 => part,
+        _ => part.split_once('m').unwrap().1,
+    });
+    assert_eq!(plain.collect::<String>(), errors.render(false));
+}
+
+#[test]
+fn our_scenarios_load_and_can_run_together() {
+    let set = ours();
+    let ids: BTreeSet<String> = set.scenarios.iter().map(|s| s.id.to_string()).collect();
+    assert!(ids.contains("egress-gateway/tcp-by-destination-subnets"), "{ids:?}");
+    for group in
+        ["registry-only", "service-entry", "endpoints", "external-name", "egress-gateway", "allow-any", "bypass"]
+    {
+        assert!(ids.iter().any(|id| id.starts_with(&format!("{group}/"))), "no scenario in {group}");
+    }
+    let plan = plan(&set, &Selection::default(), &Capability::ALL.into(), Some("1.31.0"))
+        .unwrap_or_else(|errors| panic!("{}", errors.render()));
+    assert_eq!(plan.scenarios().count(), set.scenarios.len(), "{:?} {:?}", plan.skipped, plan.unsupported);
+    let profiles: BTreeSet<&str> = plan.groups.iter().map(|g| g.profile.as_str()).collect();
+    assert_eq!(profiles.len(), plan.groups.len(), "a profile is switched to twice");
+    let pool = (1..=plan.world.addresses_needed()).map(|n| Ipv4Addr::new(192, 0, 2, u8::try_from(n).unwrap()));
+    let addresses = plan.world.assign(pool).unwrap();
+    assert_eq!(addresses.destinations["wikipedia"].len(), 2);
+}
+
+#[test]
+fn our_scenarios_expand_with_the_values_of_a_run() {
+    let set = ours();
+    let plan = plan(&set, &Selection::default(), &Capability::ALL.into(), None).unwrap();
+    let addresses = plan.world.assign((1..=250).map(|n| Ipv4Addr::new(192, 0, 2, n))).unwrap();
+    for planned in plan.scenarios() {
+        let scenario = &planned.scenario;
+        let mut values = Values {
+            namespace: "ec-1".into(),
+            destinations: addresses.values(),
+            gateway: GatewayValues {
+                host: "istio-egressgateway.istio-system.svc.cluster.local".into(),
+                namespace: "istio-system".into(),
+                address: "10.96.0.7".into(),
+                selector: "istio=egressgateway".into(),
+            },
+            unused: Ipv4Addr::new(192, 0, 2, 255).into(),
+            objects: BTreeMap::new(),
+        };
+        for step in &scenario.file.steps {
+            let wanted: Vec<ObjectRef> = references_in(step);
+            values.objects.extend(wanted.into_iter().map(|reference| (reference, "10.96.7.7".to_owned())));
+            let step = expand_in(step, &values).unwrap_or_else(|e| panic!("{} {}: {e}", scenario.id, step.name));
+            assert!(!serde_json::to_string(&step).unwrap().contains("${"), "{} {}", scenario.id, step.name);
+        }
+        for manifest in scenario.manifests.values() {
+            let objects = manifest.expanded(&values).unwrap_or_else(|e| panic!("{}: {e}", manifest.path.display()));
+            let text = serde_json::to_string(&objects).unwrap();
+            assert!(!objects.is_empty() && !text.contains("${"), "{text}");
+        }
+    }
+}
+
+/// What every scenario of ours does beyond what the language asks for.
+#[test]
+fn our_scenarios_keep_our_own_rules() {
+    for scenario in ours().scenarios {
+        let (id, file) = (&scenario.id, &scenario.file);
+        assert!(!file.links.is_empty(), "{id}: no link");
+        assert!(file.about.len() > 60, "{id}: about says too little");
+        for step in file.steps.iter().filter(|s| s.probe.is_some()) {
+            assert!(step.expect.path.is_some(), "{id}: step {:?} does not state its path", step.name);
+            assert!(step.expect.client.as_ref().is_some_and(|c| c.exit.is_some()), "{id}: step {:?}", step.name);
+        }
+        // The objects are deleted within the scenario, and the step that deletes the last of them shows what holds then.
+        let objects = |name: &String| -> BTreeSet<String> {
+            scenario.manifests[name].objects.iter().map(|o| format!("{}/{}", o.kind(), o.name())).collect()
+        };
+        let mut there = BTreeSet::new();
+        let mut last = None;
+        for step in &file.steps {
+            there.extend(step.apply.iter().flat_map(objects));
+            for gone in step.delete.iter().flat_map(objects) {
+                there.remove(&gone);
+            }
+            if !step.delete.is_empty() {
+                last = Some(step);
+            }
+        }
+        assert!(there.is_empty(), "{id} leaves {there:?}");
+        assert_eq!(last.is_some(), !scenario.manifests.is_empty(), "{id}");
+        assert!(last.is_none_or(|step| step.probe.is_some()), "{id}: nothing is shown after the last deletion");
+    }
+}
+
+#[test]
+fn a_seed_orders_scenarios_and_a_filter_keeps_their_order() {
+    let set = ours();
+    let order = |filters: &[&str], order| -> Vec<String> {
+        let filters = filters.iter().map(|f| (*f).to_owned()).collect();
+        let selection = Selection { filters, order, ..Selection::default() };
+        let plan = plan(&set, &selection, &Capability::ALL.into(), None).unwrap();
+        plan.scenarios().map(|p| p.scenario.id.to_string()).collect()
+    };
+    let (one, two) = (order(&[], Order::Random(1)), order(&[], Order::Random(2)));
+    assert_eq!(one, order(&[], Order::Random(1)));
+    assert_ne!(one, two);
+    let some = order(&["service-entry"], Order::Random(1));
+    let kept: Vec<_> = one.iter().filter(|id| id.starts_with("service-entry/")).cloned().collect();
+    assert_eq!(some, kept);
+}
+
+#[test]
+fn the_readme_names_every_field_of_the_language() {
+    let readme = std::fs::read_to_string(root().join("scenarios/README.md")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema_json()).unwrap();
+    let head = schema["properties"].as_object().unwrap().keys();
+    for key in head {
+        assert!(readme.contains(&format!("{key}:")), "the README does not show `{key}`");
+    }
+    for of in ["ProxyHop", "DestinationHop", "ClientExpect", "DestinationSpec", "Form", "Step", "Expect"] {
+        for field in schema["$defs"][of]["properties"].as_object().unwrap().keys() {
+            let shown =
+                ["`F`", "`F:", "{F:", " F:", "`F ", ".F`", "{F}", ", F", "`F,"].map(|form| form.replace('F', field));
+            assert!(shown.iter().any(|form| readme.contains(form)), "the README does not tell of `{field}` of {of}");
+        }
+    }
+    for capability in Capability::ALL {
+        assert!(readme.contains(capability.as_str()), "{capability}");
+    }
+}
