@@ -1,0 +1,111 @@
+//! `components list|build|verify`: the programs that a sandbox runs, where they come from, and whether they are whole.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use egress_component::{Origin, Status};
+
+use super::{Failure, interrupted};
+use crate::components::{SANDBOX_PROGRAMS, component_error, store};
+use crate::progress::Console;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show each component's version, source, hash and place
+    List {
+        /// How to print
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Build or fetch what is missing
+    Build,
+    /// Hash every cached component again and ask it for its version
+    Verify,
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Output {
+    /// Columns for people
+    #[default]
+    Table,
+    /// One JSON array
+    Json,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let store = store()?;
+    match arguments.action {
+        Action::List { output } => {
+            let status = store.status();
+            match output {
+                Output::Table => table(&status),
+                Output::Json => {
+                    println!("{}", serde_json::to_string_pretty(&status).expect("a status is plain data"));
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Build => {
+            let console = Console::new();
+            let built = tokio::select! {
+                built = store.ensure(&SANDBOX_PROGRAMS, &console) => built,
+                () = interrupted() => return Err(Failure::Interrupted),
+            };
+            console.finish();
+            let programs = built.map_err(|e| component_error(&e))?;
+            println!("{} components ready in {}", programs.iter().count(), store.cache().dir().display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Verify => verify(&store).await,
+    }
+}
+
+async fn verify(store: &egress_component::Store) -> Result<ExitCode, Failure> {
+    let mut wrong = 0;
+    let verified = store.verify().await;
+    for verification in verified {
+        match &verification.result {
+            None => println!("missing  {} {}", verification.name, verification.version),
+            Some(Ok(program)) => println!("ok       {} {} {}", verification.name, verification.version, program.sha256),
+            Some(Err(error)) => {
+                wrong += 1;
+                println!("wrong    {} {}: {error}", verification.name, verification.version);
+            }
+        }
+    }
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(3) })
+}
+
+fn table(status: &[Status]) {
+    let mut out = std::io::stdout().lock();
+    for component in status {
+        let place = match &component.origin {
+            Origin::Given { path } => format!("given: {}", path.display()),
+            Origin::Cached { path, read_only: true } => format!("cached (read only): {}", path.display()),
+            Origin::Cached { path, .. } => format!("cached: {}", path.display()),
+            Origin::Missing => "not built yet".to_owned(),
+        };
+        let hash = component.sha256.as_deref().unwrap_or("-");
+        let size = component.size.map_or_else(|| "-".to_owned(), |bytes| format!("{} MB", bytes / 1_000_000));
+        // Standard output that is closed early (`| head`) is no mistake.
+        let _ = writeln!(
+            out,
+            "{:<24} {:<10} {:<6} {:>7}  {:.12}  {}\n{:<24} from {}",
+            component.name.as_str(),
+            component.version,
+            component.source.to_string(),
+            size,
+            hash,
+            place,
+            "",
+            component.from,
+        );
+    }
+}

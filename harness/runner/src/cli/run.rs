@@ -1,0 +1,343 @@
+//! `run`: runs scenarios on a mesh, prints one line for each, and writes reports.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use egress_core::report::{self, ClusterInfo, Outcome, Report, ScenarioResult};
+use egress_core::scenario::schema::Level;
+use egress_core::scenario::{Capability, Order, Plan, Scenario, ScenarioSet, Selection, plan};
+
+use super::source::SourceArguments;
+use super::{Failure, color, explain, interrupted, usage};
+use crate::cluster::EnvironmentError;
+use crate::progress::{Console, Progress};
+use crate::schedule::session::{Session, SessionOptions};
+
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct SelectionArguments {
+    /// Scenarios by name or glob, as `group/claim` or `group::claim` [default: all]
+    #[arg(value_name = "SCENARIO")]
+    scenarios: Vec<String>,
+    /// Only scenarios of this group (repeatable)
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// Only scenarios of this conformance level
+    #[arg(long, value_enum)]
+    level: Option<LevelArgument>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LevelArgument {
+    /// What every conformant mesh keeps
+    Core,
+    /// What holds where the feature is offered
+    Extended,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    selection: SelectionArguments,
+    #[command(flatten)]
+    source: SourceArguments,
+    /// Show what would be run, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Stop at the first scenario that does not pass
+    #[arg(long)]
+    fail_fast: bool,
+    /// Run everything this many times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Run in a random order; the same SEED gives the same order
+    #[arg(long, value_name = "SEED", num_args = 0..=1)]
+    shuffle: Option<Option<u64>>,
+    /// How long each step of the mesh's start may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Write a report: text, json or junit (repeatable)
+    #[arg(long = "report", value_name = "FORMAT=FILE")]
+    reports: Vec<ReportTarget>,
+}
+
+#[derive(Debug, Clone)]
+struct ReportTarget {
+    format: ReportFormat,
+    file: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum ReportFormat {
+    Text,
+    Json,
+    Junit,
+}
+
+impl FromStr for ReportTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = "expected FORMAT=FILE with FORMAT one of text, json, junit";
+        let (format, file) = text.split_once('=').ok_or(wanted)?;
+        let format = match format {
+            "text" => ReportFormat::Text,
+            "json" => ReportFormat::Json,
+            "junit" => ReportFormat::Junit,
+            other => return Err(format!("unknown report format {other:?}: {wanted}")),
+        };
+        if file.is_empty() { Err(wanted.to_owned()) } else { Ok(Self { format, file: file.into() }) }
+    }
+}
+
+impl SelectionArguments {
+    fn selection(&self, order: Order) -> Selection {
+        let level = self.level.map(|l| match l {
+            LevelArgument::Core => Level::Core,
+            LevelArgument::Extended => Level::Extended,
+        });
+        Selection { filters: self.scenarios.clone(), groups: self.group.clone(), level, order }
+    }
+
+    /// The plan for this selection on a sandbox.
+    pub(crate) fn plan(&self, set: &ScenarioSet, order: Order) -> Result<Plan, Failure> {
+        let capabilities = Capability::ALL.into_iter().collect();
+        let istio = crate::components::pinned_istio()?;
+        plan(set, &self.selection(order), &capabilities, Some(&istio)).map_err(|e| usage(e.render()))
+    }
+
+    /// The selected scenarios, in the order of the set.
+    pub(crate) fn choose(&self, set: &ScenarioSet) -> Result<Vec<Arc<Scenario>>, Failure> {
+        let plan = self.plan(set, Order::Given)?;
+        let planned = |s: &Scenario| plan.scenarios().any(|p| p.scenario.id == s.id);
+        let left = |s: &Scenario| {
+            plan.skipped.iter().any(|(id, _)| *id == s.id) || plan.unsupported.iter().any(|(id, _)| *id == s.id)
+        };
+        Ok(set.scenarios.iter().filter(|s| planned(s) || left(s)).cloned().collect())
+    }
+}
+
+/// The one scenario that a name means.
+pub(crate) fn one<'a>(set: &'a ScenarioSet, name: &str) -> Result<&'a Scenario, Failure> {
+    let selection = SelectionArguments { scenarios: vec![name.to_owned()], ..SelectionArguments::default() };
+    let found = selection.choose(set)?;
+    match found.as_slice() {
+        [one] => Ok(set.get(&one.id.to_string()).expect("what was chosen is in the set")),
+        many => {
+            let names: Vec<_> = many.iter().map(|s| s.id.to_string()).collect();
+            Err(usage(format!("{name:?} means {} scenarios: {}", many.len(), names.join(", "))))
+        }
+    }
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let set = arguments.source.load()?;
+    let order = match arguments.shuffle {
+        None => Order::Given,
+        Some(seed) => Order::Random(seed.unwrap_or_else(|| rand::random::<u32>().into())),
+    };
+    let plan = arguments.selection.plan(&set, order)?;
+    let selected = plan.scenarios().count() + plan.skipped.len() + plan.unsupported.len();
+    if selected == 0 {
+        return Err(usage("no scenario is selected"));
+    }
+    if arguments.dry_run {
+        return Ok(dry_run(&plan));
+    }
+    for target in &arguments.reports {
+        prepare(&target.file)?;
+    }
+    let console = Console::new();
+    if let Order::Random(seed) = order {
+        console.line(&format!("random order, --shuffle {seed}"));
+    }
+    let started = jiff::Timestamp::now();
+    let start = Instant::now();
+    let mut results = left_out(&plan, &set);
+    let (cluster, interruption) = if plan.scenarios().count() == 0 {
+        (ClusterInfo::default(), false)
+    } else {
+        run_plan(&arguments, &plan, &console, &mut results).await?
+    };
+    console.finish();
+    let report = Report {
+        schema: report::SCHEMA,
+        tool: format!("egress-conformance {}", env!("CARGO_PKG_VERSION")),
+        started,
+        duration_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        cluster,
+        scenarios: results,
+    };
+    write_reports(&arguments.reports, &report)?;
+    println!("{}", report::text::summary(&report, color()).trim_end());
+    for target in &arguments.reports {
+        println!("report: {}", target.file.display());
+    }
+    Ok(ExitCode::from(report.exit_code(interruption)))
+}
+
+fn dry_run(plan: &Plan) -> ExitCode {
+    for group in &plan.groups {
+        println!("profile {}", group.profile);
+        for planned in &group.scenarios {
+            println!("  {}", planned.scenario.id);
+        }
+    }
+    for (id, reason) in &plan.skipped {
+        println!("skipped {id}: {reason}");
+    }
+    for (id, capability) in &plan.unsupported {
+        println!("unsupported {id}: no {capability}");
+    }
+    println!(
+        "{} scenarios, {} external servers on {} addresses",
+        plan.scenarios().count(),
+        plan.world.destinations.len(),
+        plan.world.addresses_needed()
+    );
+    ExitCode::SUCCESS
+}
+
+/// Results of scenarios that are selected and cannot run, each with its reason.
+fn left_out(plan: &Plan, set: &ScenarioSet) -> Vec<ScenarioResult> {
+    let result = |id: String, outcome, reason: String| {
+        let file = set.get(&id).map(|s| &s.file);
+        ScenarioResult {
+            title: file.map(|f| f.title.clone()).unwrap_or_default(),
+            profile: file.map(|f| f.mesh.clone()).unwrap_or_default(),
+            id,
+            outcome,
+            reason: Some(reason),
+            ..ScenarioResult::default()
+        }
+    };
+    let skipped = plan.skipped.iter().map(|(id, why)| result(id.to_string(), Outcome::Skipped, why.to_string()));
+    let unsupported =
+        plan.unsupported.iter().map(|(id, lacks)| result(id.to_string(), Outcome::Unsupported, lacks.to_string()));
+    skipped.chain(unsupported).collect()
+}
+
+async fn run_plan(
+    arguments: &Arguments,
+    plan: &Plan,
+    console: &Console,
+    results: &mut Vec<ScenarioResult>,
+) -> Result<(ClusterInfo, bool), Failure> {
+    let options = SessionOptions {
+        profile: plan.groups.first().map(|g| g.profile.clone()).unwrap_or_default(),
+        timeout: Duration::from_secs(arguments.timeout),
+        logs: arguments.reports.iter().find_map(|r| Some(r.file.parent()?.join("logs"))),
+    };
+    let mut session = tokio::select! {
+        session = Session::start(&options, &plan.world, console) => session?,
+        () = interrupted() => return Err(Failure::Interrupted),
+    };
+    let cluster = session.cluster();
+    let mut interruption = false;
+    let mut fatal: Option<EnvironmentError> = None;
+    'all: for round in 0..arguments.repeat {
+        if arguments.repeat > 1 {
+            console.line(&format!("round {} of {}", round + 1, arguments.repeat));
+        }
+        for planned in plan.scenarios() {
+            console.working(&planned.scenario.id.to_string());
+            let result = tokio::select! {
+                result = session.run(&planned.scenario) => result,
+                () = interrupted() => {
+                    interruption = true;
+                    break 'all;
+                }
+            };
+            match result {
+                Ok(result) => {
+                    say(console, &result);
+                    let passed = result.outcome == Outcome::Passed;
+                    results.push(result);
+                    if arguments.fail_fast && !passed {
+                        break 'all;
+                    }
+                }
+                Err(error) => {
+                    fatal = Some(error);
+                    break 'all;
+                }
+            }
+        }
+    }
+    console.working("ending the mesh");
+    let stopped = session.stop().await;
+    if let Some(error) = fatal {
+        return Err(error.into());
+    }
+    if let Err(error) = stopped {
+        console.line(&format!("error: {error}"));
+        if !interruption {
+            return Err(error.into());
+        }
+    }
+    Ok((cluster, interruption))
+}
+
+fn say(console: &Console, result: &ScenarioResult) {
+    let text = report::text::scenario_line(result, color());
+    console.print(text.trim_end());
+    if !matches!(result.outcome, Outcome::Passed | Outcome::Skipped | Outcome::Unsupported) {
+        console.print(report::text::failure(result, color()).trim_end());
+    }
+}
+
+/// Makes the report's folder before anything runs: a report that cannot be written should not cost a run.
+fn prepare(file: &std::path::Path) -> Result<(), Failure> {
+    let failed = |e: std::io::Error| usage(format!("report {} cannot be written: {e}", file.display()));
+    if let Some(parent) = file.parent().filter(|p| !p.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    std::fs::OpenOptions::new().create(true).append(true).open(file).map_err(failed)?;
+    Ok(())
+}
+
+fn write_reports(targets: &[ReportTarget], report: &Report) -> Result<(), Failure> {
+    let failed = |e: &dyn std::fmt::Display, file: &std::path::Path| {
+        EnvironmentError::new(format!("report {} cannot be written: {e}", file.display()))
+    };
+    let json = report::to_json(report);
+    if let Some(last) = explain::last_report() {
+        // `explain` reads it; without it only `explain` without --report has nothing to say.
+        let written = last.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&last, &json));
+        if let Err(error) = written {
+            tracing::warn!("{}: {error}", last.display());
+        }
+    }
+    for target in targets {
+        let text = match target.format {
+            ReportFormat::Json => json.clone(),
+            ReportFormat::Junit => report::to_junit(report).map_err(|e| failed(&e, &target.file))?,
+            ReportFormat::Text => {
+                let mut text: String = report.scenarios.iter().map(|s| report::text::scenario_line(s, false)).collect();
+                text.extend(report.scenarios.iter().map(|s| report::text::failure(s, false)));
+                text + &report::text::summary(report, false)
+            }
+        };
+        std::fs::write(&target.file, text).map_err(|e| failed(&e, &target.file))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_asked_for_by_format_and_file() {
+        assert!(matches!(
+            "junit=a/b.xml".parse::<ReportTarget>(),
+            Ok(ReportTarget { format: ReportFormat::Junit, file }) if file == std::path::Path::new("a/b.xml")
+        ));
+        for wrong in ["json", "json=", "pdf=x"] {
+            let message = wrong.parse::<ReportTarget>().expect_err(wrong);
+            assert!(message.contains("FORMAT=FILE"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `shell`: a mesh, and a sub-shell whose `kubectl` and `istioctl` talk to it. The mesh ends with the shell.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use egress_component::ProgramName;
+
+use super::up::{self, MeshArguments};
+use super::{Failure, usage};
+use crate::cluster::EnvironmentError;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    mesh: MeshArguments,
+    /// Run this command instead of an interactive shell, and end with its exit code
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let up = up::bring_up(&arguments.mesh).await?;
+    let tools = tempfile::tempdir().map_err(|e| EnvironmentError::new(format!("no temporary folder: {e}")))?;
+    let linked = up.programs.link_into(tools.path(), &[ProgramName::KUBECTL, ProgramName::ISTIOCTL]);
+    linked.map_err(|e| crate::components::component_error(&e))?;
+    let shell = std::env::var_os("SHELL").map_or_else(|| PathBuf::from("/bin/sh"), PathBuf::from);
+    let mut command = match arguments.command.split_first() {
+        Some((program, rest)) => {
+            let mut command = tokio::process::Command::new(program);
+            command.args(rest);
+            command
+        }
+        None => tokio::process::Command::new(&shell),
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(tools.path().to_path_buf()).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(paths).map_err(usage)?);
+    command.env("KUBECONFIG", up.mesh.provider.kubeconfig());
+    command.env("EGRESS_CONFORMANCE_NAMESPACE", &up.mesh.slot.namespace);
+    if arguments.command.is_empty() {
+        eprintln!("kubectl and istioctl talk to the sandbox; clients are in namespace {}", up.mesh.slot.namespace);
+        eprintln!("for example: kubectl exec -n {} deploy/meshed -c curl -- curl -sI http://my.server.com:1234/", up.mesh.slot.namespace);
+        eprintln!("the mesh ends with this shell");
+    }
+    // Ctrl-C belongs to what runs in the shell; only a request to end this process ends the mesh early.
+    let status = match command.kill_on_drop(true).spawn() {
+        Ok(mut child) => tokio::select! {
+            status = child.wait() => status.map_err(|e| EnvironmentError::new(format!("the shell was lost: {e}")))?,
+            () = terminated() => {
+                up.mesh.provider.stop().await?;
+                return Err(Failure::Interrupted);
+            }
+        },
+        Err(error) => {
+            up.mesh.provider.stop().await?;
+            let program = command.as_std().get_program().to_string_lossy().into_owned();
+            return Err(usage(format!("{program} could not be started: {error}")));
+        }
+    };
+    up.mesh.provider.stop().await?;
+    Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Listening to SIGINT keeps the default action away; the terminal sends it to the child as well.
+    let (Ok(mut int), Ok(mut term), Ok(mut hup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => return,
+            _ = hup.recv() => return,
+        }
+    }
+}

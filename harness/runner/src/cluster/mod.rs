@@ -1,0 +1,96 @@
+//! The cluster that scenarios run on: who provides it ([`Provider`]), Istio's installation ([`istio`]), objects
+//! ([`objects`]) and commands in containers ([`exec`]).
+//!
+//! Everything above this module sees a kubeconfig and a world of external servers, and does not know which kind of
+//! cluster it is. Start at [`Provider`].
+
+pub mod exec;
+pub mod istio;
+pub mod objects;
+pub mod sandbox;
+pub mod workload;
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use egress_sandbox::Names;
+use external_server::client::ControlClient;
+use futures::future::BoxFuture;
+
+/// The environment is not fit, or broke: neither the mesh nor a scenario is to blame.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{message}")]
+pub struct EnvironmentError {
+    /// What is wrong, and where.
+    pub message: String,
+    /// What to do about it.
+    #[help]
+    pub remedy: Option<String>,
+}
+
+impl EnvironmentError {
+    /// An error without a remedy of its own.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), remedy: None }
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// Makes one kind of cluster and the world outside it.
+pub trait Provider: Send + Sync {
+    /// The word for `--cluster` and reports.
+    fn kind(&self) -> &'static str;
+
+    /// An administrator's kubeconfig that works from this process.
+    fn kubeconfig(&self) -> &Path;
+
+    /// IstioOperator files (paths below `fixtures/mesh/`) that this kind's data plane needs beside a profile.
+    fn overlays(&self) -> &'static [&'static str];
+
+    /// Addresses that external servers may have.
+    fn address_pool(&self) -> Vec<Ipv4Addr>;
+
+    /// An address that is routed, where nobody answers.
+    fn unused_address(&self) -> Ipv4Addr;
+
+    /// What this cluster can do, by the words of a scenario's `requires`.
+    fn capabilities(&self) -> &'static [&'static str];
+
+    /// Gives the world outside these addresses and names; both are in force when it returns.
+    fn set_outside<'a>(
+        &'a self,
+        addresses: Vec<Ipv4Addr>,
+        names: Names,
+    ) -> BoxFuture<'a, Result<(), EnvironmentError>>;
+
+    /// The control of the external servers.
+    fn servers(&self) -> ControlClient;
+
+    /// What broke since the last question: components that died, each with its last words.
+    fn faults(&self) -> Vec<String>;
+
+    /// Ends everything and checks that nothing is left.
+    fn stop(self: Box<Self>) -> BoxFuture<'static, Result<(), EnvironmentError>>;
+}
+
+/// Whether a sandbox can be started at all by this user on this system.
+///
+/// # Errors
+/// [`EnvironmentError`] with what is missing; `doctor` looks closer.
+pub fn preflight() -> Result<(), EnvironmentError> {
+    if !cfg!(target_os = "linux") {
+        return Err(EnvironmentError::new("a sandbox needs Linux"));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err(EnvironmentError::new("a sandbox needs root: it makes namespaces, devices and iptables rules")
+            .with_remedy("run it as root, for example with sudo; unprivileged sandboxes are not there yet"));
+    }
+    Ok(())
+}

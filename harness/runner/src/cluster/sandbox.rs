@@ -1,0 +1,130 @@
+//! The sandbox as a [`Provider`].
+//!
+//! Only a translation between `egress-sandbox` and the runner; it starts nothing but the sandbox. Start at
+//! [`SandboxProvider::start`].
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use egress_component::{ProgramName, Programs};
+use egress_sandbox::{Event, Names, Options, Sandbox};
+use external_server::client::ControlClient;
+use futures::future::BoxFuture;
+
+use super::{EnvironmentError, Provider};
+
+/// A running sandbox.
+pub struct SandboxProvider {
+    sandbox: Sandbox,
+}
+
+/// The sandbox's own names for the programs that the component cache holds.
+#[must_use]
+pub fn programs(cached: &Programs) -> egress_sandbox::Programs {
+    let path = |name: ProgramName| cached.path(&name).to_path_buf();
+    egress_sandbox::Programs {
+        etcd: path(ProgramName::ETCD),
+        kube_apiserver: path(ProgramName::KUBE_APISERVER),
+        kube_controller_manager: path(ProgramName::KUBE_CONTROLLER_MANAGER),
+        kube_proxy: path(ProgramName::KUBE_PROXY),
+        pilot_discovery: path(ProgramName::PILOT_DISCOVERY),
+        pilot_agent: path(ProgramName::PILOT_AGENT),
+        envoy: path(ProgramName::ENVOY),
+        envoy_bootstrap: path(ProgramName::ENVOY_BOOTSTRAP),
+        kubectl: path(ProgramName::KUBECTL),
+        istioctl: path(ProgramName::ISTIOCTL),
+    }
+}
+
+impl SandboxProvider {
+    /// Starts a sandbox that ends with this process.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] with the part that failed and its last words.
+    pub async fn start(
+        programs: egress_sandbox::Programs,
+        kubernetes_version: String,
+        log_dir: Option<PathBuf>,
+        timeout: Duration,
+        progress: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Self, EnvironmentError> {
+        let images = crate::embedded::text("images.yaml").map_err(EnvironmentError::new)?;
+        let options = Options { programs, images: images.to_owned(), kubernetes_version, log_dir, timeout };
+        let sandbox = Sandbox::start(options, progress).await.map_err(|e| {
+            EnvironmentError::new(format!("the sandbox did not start: {e}"))
+                .with_remedy("`egress-conformance doctor` tells what this machine lacks")
+        })?;
+        Ok(Self { sandbox })
+    }
+}
+
+impl Provider for SandboxProvider {
+    fn kind(&self) -> &'static str {
+        "sandbox"
+    }
+
+    fn kubeconfig(&self) -> &Path {
+        self.sandbox.kubeconfig()
+    }
+
+    fn overlays(&self) -> &'static [&'static str] {
+        &["mesh/data-plane/stock-envoy.yaml"]
+    }
+
+    fn address_pool(&self) -> Vec<Ipv4Addr> {
+        (78..=120).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
+    }
+
+    fn unused_address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 0, 200)
+    }
+
+    fn capabilities(&self) -> &'static [&'static str] {
+        &["egress-gateway", "source-address"]
+    }
+
+    fn set_outside<'a>(
+        &'a self,
+        addresses: Vec<Ipv4Addr>,
+        names: Names,
+    ) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async move {
+            let failed = |e| EnvironmentError::new(format!("the world outside could not be set up: {e}"));
+            self.sandbox.set_outside_addresses(addresses).await.map_err(failed)?;
+            self.sandbox.set_names(names).await.map_err(failed)
+        })
+    }
+
+    fn servers(&self) -> ControlClient {
+        ControlClient::unix(self.sandbox.world_socket())
+    }
+
+    fn faults(&self) -> Vec<String> {
+        self.sandbox.take_faults().iter().map(ToString::to_string).collect()
+    }
+
+    fn stop(self: Box<Self>) -> BoxFuture<'static, Result<(), EnvironmentError>> {
+        Box::pin(async move {
+            let stopped = self.sandbox.stop().await;
+            stopped.map_err(|e| EnvironmentError::new(format!("the sandbox did not end cleanly: {e}")))
+        })
+    }
+}
+
+/// Addresses by host name, as the sandbox's DNS takes them.
+#[must_use]
+pub fn names(addresses: &BTreeMap<String, Vec<Ipv4Addr>>) -> Names {
+    addresses
+        .iter()
+        .map(|(host, addresses)| {
+            let answer = if addresses.is_empty() {
+                egress_sandbox::NameAnswer::NxDomain
+            } else {
+                egress_sandbox::NameAnswer::Addresses(addresses.iter().map(|a| (*a).into()).collect())
+            };
+            (host.clone(), answer)
+        })
+        .collect()
+}

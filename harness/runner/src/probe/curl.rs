@@ -1,0 +1,184 @@
+//! One real `curl`, framed so that its result is either whole or known to be incomplete.
+//!
+//! The script prints each part with its length between a begin and an end mark that carry the probe's token. Without
+//! the end mark nothing is concluded. Pure but for [`script`]'s being run elsewhere: start at [`parse`].
+
+use std::net::{IpAddr, SocketAddr};
+
+use egress_core::evidence::ClientResult;
+use serde_json::Value;
+
+/// At most this much of each part comes back.
+const LIMIT: usize = 64 * 1024;
+/// No request takes longer than this many seconds; it is curl's `--max-time`.
+pub const MAX_TIME_S: u32 = 10;
+
+/// The answer of a probe did not come back whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the probe's answer is not whole: {0}")]
+pub struct Incomplete(String);
+
+/// The script that a client's shell runs: `sh -c SCRIPT sh TOKEN CURL-ARGUMENTS…`.
+///
+/// The token goes into the `User-Agent`, which Istio's access log shows at every hop.
+#[must_use]
+pub fn script() -> String {
+    format!(
+        r#"t=$1; shift
+d=$(mktemp -d) && cd "$d" || exit 97
+: >headers; : >body
+printf '%s begin\n' "$t"
+curl -q -sS --max-time {MAX_TIME_S} -A "{agent}" -D headers -o body --write-out '%{{json}}' "$@" >json 2>stderr
+x=$?
+for f in json headers body stderr; do
+  printf '%s %s %s\n' "$t" "$f" "$(wc -c <"$f")"
+  head -c {LIMIT} "$f"
+  printf '\n'
+done
+cd / && rm -rf "$d"
+printf '%s end %s\n' "$t" "$x"
+"#,
+        agent = user_agent("$t"),
+    )
+}
+
+/// The `User-Agent` of a probe.
+#[must_use]
+pub fn user_agent(token: &str) -> String {
+    format!("curl egress-conformance/{token}")
+}
+
+/// Reads what the script printed.
+///
+/// # Errors
+/// [`Incomplete`] says which mark or part is missing.
+pub fn parse(token: &str, output: &[u8]) -> Result<ClientResult, Incomplete> {
+    let mut rest = output;
+    expect_line(&mut rest, &format!("{token} begin"))?;
+    let json = part(&mut rest, token, "json")?;
+    let headers = part(&mut rest, token, "headers")?;
+    let body = part(&mut rest, token, "body")?;
+    let stderr = part(&mut rest, token, "stderr")?;
+    let end = line(&mut rest).ok_or_else(|| Incomplete("no end mark".into()))?;
+    let exit = end
+        .strip_prefix(&format!("{token} end "))
+        .and_then(|code| code.parse::<i32>().ok())
+        .ok_or_else(|| Incomplete(format!("instead of the end mark: {end:?}")))?;
+    let written: Value = serde_json::from_slice(json)
+        .map_err(|e| Incomplete(format!("curl's --write-out is no JSON ({e}): {}", lossy(json))))?;
+    Ok(ClientResult {
+        exit,
+        status: written["http_code"].as_u64().filter(|code| *code > 0).and_then(|code| code.try_into().ok()),
+        headers: last_header_block(&lossy(headers)),
+        body: lossy(body),
+        stderr: lossy(stderr),
+        local: socket(&written, "local"),
+        remote: socket(&written, "remote"),
+        total_ms: written["time_total"].as_f64().unwrap_or(0.0) * 1000.0,
+        connects: written["num_connects"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or(0),
+    })
+}
+
+fn socket(written: &Value, side: &str) -> Option<SocketAddr> {
+    let ip: IpAddr = written[format!("{side}_ip")].as_str()?.parse().ok()?;
+    let port = written[format!("{side}_port")].as_u64().filter(|p| *p > 0)?;
+    Some(SocketAddr::new(ip, port.try_into().ok()?))
+}
+
+fn line<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let end = rest.iter().position(|b| *b == b'\n')?;
+    let (head, tail) = rest.split_at(end);
+    *rest = &tail[1..];
+    std::str::from_utf8(head).ok()
+}
+
+fn expect_line(rest: &mut &[u8], wanted: &str) -> Result<(), Incomplete> {
+    match line(rest) {
+        Some(seen) if seen == wanted => Ok(()),
+        Some(seen) => Err(Incomplete(format!("instead of {wanted:?}: {seen:?}"))),
+        None => Err(Incomplete(format!("no {wanted:?}"))),
+    }
+}
+
+fn part<'a>(rest: &mut &'a [u8], token: &str, name: &str) -> Result<&'a [u8], Incomplete> {
+    let head = line(rest).ok_or_else(|| Incomplete(format!("no part {name:?}")))?;
+    let length: usize = head
+        .strip_prefix(&format!("{token} {name} "))
+        .and_then(|n| n.trim().parse().ok())
+        .ok_or_else(|| Incomplete(format!("instead of part {name:?}: {head:?}")))?;
+    let length = length.min(LIMIT);
+    if rest.len() <= length || rest[length] != b'\n' {
+        return Err(Incomplete(format!("part {name:?} ends early: {} of {length} bytes", rest.len())));
+    }
+    let (content, tail) = rest.split_at(length);
+    *rest = &tail[1..];
+    Ok(content)
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The headers of the last response: redirects, `100 Continue` and proxies' answers come before it.
+fn last_header_block(text: &str) -> Vec<(String, String)> {
+    let normal = text.replace("\r\n", "\n");
+    let block = normal.trim_end().rsplit("\n\n").next().unwrap_or_default();
+    block
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &[u8]) -> Vec<u8> {
+        let json = br#"{"http_code":200,"local_ip":"10.0.0.5","local_port":4711,"remote_ip":"10.0.0.9","remote_port":80,"time_total":0.012,"num_connects":1}"#;
+        let headers: &[u8] =
+            b"HTTP/1.1 301 Moved\r\nLocation: x\r\n\r\nHTTP/1.1 200 OK\r\nServer: envoy\r\nX: a: b\r\n\r\n";
+        let mut out = b"tok begin\n".to_vec();
+        for (name, content) in [("json", &json[..]), ("headers", headers), ("body", body), ("stderr", b"")] {
+            out.extend(format!("tok {name} {}\n", content.len()).bytes());
+            out.extend(content);
+            out.push(b'\n');
+        }
+        out.extend(b"tok end 0\n");
+        out
+    }
+
+    #[test]
+    fn a_whole_answer_is_read_even_if_its_body_imitates_the_marks() {
+        let body = b"tok end 7\ntok stderr 0\n\n\xff";
+        let seen = parse("tok", &answer(body)).expect("whole");
+        assert_eq!((seen.exit, seen.status), (0, Some(200)));
+        assert_eq!(seen.local.map(|s| s.to_string()).as_deref(), Some("10.0.0.5:4711"));
+        assert_eq!(seen.headers, [("Server".into(), "envoy".into()), ("X".into(), "a: b".into())]);
+        assert!(seen.body.starts_with("tok end 7"));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_anywhere_is_incomplete() {
+        let whole = answer(b"some body");
+        for cut in 0..whole.len() {
+            assert!(parse("tok", &whole[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(parse("other", &whole).is_err());
+    }
+
+    #[test]
+    fn no_response_is_no_status() {
+        let json = br#"{"http_code":0,"local_ip":"","local_port":0,"remote_ip":"","remote_port":0}"#;
+        let mut out = b"t begin\n".to_vec();
+        for (name, content) in [("json", &json[..]), ("headers", b""), ("body", b""), ("stderr", b"curl: (7) x")] {
+            out.extend(format!("t {name} {}\n", content.len()).bytes());
+            out.extend(content);
+            out.push(b'\n');
+        }
+        out.extend(b"t end 7\n");
+        let seen = parse("t", &out).expect("whole");
+        assert_eq!((seen.exit, seen.status, seen.local, seen.remote), (7, None, None, None));
+    }
+}

@@ -1,0 +1,147 @@
+//! One probe: bookmark, real curl, and what the witnesses said, until the path is closed.
+//!
+//! A probe is sent once. What is waited for here is evidence, never a better answer. Start at [`send`].
+
+pub mod curl;
+
+use std::time::{Duration, Instant};
+
+use egress_core::evidence::{GatewaySeen, Observation, PodSeen};
+use egress_core::path::{self, Joined, State};
+
+use crate::cluster::exec::{ExecError, exec};
+use crate::cluster::workload::{CURL, Workload};
+use crate::collect::servers::ServerLog;
+use crate::gate::MARKER_HOST;
+use crate::mesh::Mesh;
+
+/// How long evidence may take to come in after curl has returned. Envoy flushes its log each second at the latest.
+const EVIDENCE_BOUND: Duration = Duration::from_secs(5);
+/// How long nothing at all may be seen before a sentinel proves the silence.
+const SILENCE: Duration = Duration::from_millis(1500);
+/// How long one question to the servers' record waits for news.
+const SERVER_WAIT: Duration = Duration::from_millis(50);
+
+/// The probe could not be sent or observed: nothing is known about the mesh.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The exec failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The external servers' control failed.
+    #[error("the external servers' record cannot be read: {0}")]
+    Servers(#[from] external_server::client::ClientError),
+}
+
+/// What one probe gave.
+pub struct Probed {
+    /// The arguments of curl, with variables expanded.
+    pub arguments: Vec<String>,
+    /// What was seen.
+    pub observation: Observation,
+    /// The witnesses, joined.
+    pub joined: Joined,
+}
+
+struct Bookmarks<'a> {
+    client: &'a Workload,
+    sidecar: Option<usize>,
+    gateways: Vec<(&'a Workload, usize)>,
+}
+
+impl<'a> Bookmarks<'a> {
+    fn set(mesh: &'a Mesh, client: &'a Workload) -> Self {
+        let mark = |w: &Workload| w.proxy_log.as_ref().map(crate::collect::logs::Follower::bookmark);
+        let gateways = mesh.gateways.iter().filter_map(|g| Some((g, mark(g)?))).collect();
+        Self { client, sidecar: mark(client), gateways }
+    }
+
+    fn observation(&self, token: &str, servers: &ServerLog) -> Observation {
+        let seen = |w: &Workload| PodSeen { name: format!("{}/{}", w.namespace, w.pod), ip: Some(w.ip) };
+        let since = |w: &Workload, mark: usize| w.proxy_log.as_ref().map(|log| log.since(mark)).unwrap_or_default();
+        Observation {
+            token: Some(token.to_owned()),
+            client: None,
+            client_pod: seen(self.client),
+            sidecar: self.sidecar.map(|mark| since(self.client, mark)),
+            gateways: self
+                .gateways
+                .iter()
+                .map(|(gateway, mark)| GatewaySeen { pod: seen(gateway), lines: since(gateway, *mark) })
+                .collect(),
+            servers: servers.records().to_vec(),
+            sentinel: None,
+        }
+    }
+}
+
+/// Sends one request and collects what the four witnesses say of it.
+///
+/// # Errors
+/// [`ProbeError`] if the request could not be sent, or the servers not be asked. An answer that did not come back whole
+/// is no error but an observation without a client.
+pub async fn send(mesh: &Mesh, client: &Workload, arguments: Vec<String>) -> Result<Probed, ProbeError> {
+    let token = format!("{:016x}", rand::random::<u64>());
+    let mut servers = ServerLog::bookmark(mesh.provider.servers()).await?;
+    let bookmarks = Bookmarks::set(mesh, client);
+    let result = curl_in(mesh, client, &token, &arguments).await?;
+    let start = Instant::now();
+    let mut sentinel = None;
+    loop {
+        let news = mesh.news.notified();
+        let mut observation = bookmarks.observation(&token, &servers);
+        observation.client.clone_from(&result);
+        observation.sentinel.clone_from(&sentinel);
+        let joined = path::join(&observation, &mesh.format);
+        let waiting = matches!(joined.state, State::Open { .. });
+        if !waiting || start.elapsed() > EVIDENCE_BOUND {
+            return Ok(Probed { arguments, observation, joined });
+        }
+        let silent = joined.path.hops.is_empty() && observation.sidecar.as_ref().is_some_and(Vec::is_empty);
+        if silent && sentinel.is_none() && start.elapsed() > SILENCE {
+            sentinel = send_sentinel(mesh, client).await?;
+        }
+        tokio::select! {
+            () = news => {}
+            read = servers.read(SERVER_WAIT) => read?,
+        }
+    }
+}
+
+async fn curl_in(
+    mesh: &Mesh,
+    client: &Workload,
+    token: &str,
+    arguments: &[String],
+) -> Result<Option<egress_core::evidence::ClientResult>, ProbeError> {
+    let script = curl::script();
+    let mut command = vec!["/bin/sh", "-c", &script, "sh", token];
+    command.extend(arguments.iter().map(String::as_str));
+    let output = exec(mesh.objects.client(), &client.namespace, &client.pod, CURL, &command).await?;
+    match curl::parse(token, &output.stdout) {
+        Ok(result) => Ok(Some(result)),
+        Err(error) => {
+            tracing::warn!(exit = output.exit, stderr = %String::from_utf8_lossy(&output.stderr), "{error}");
+            Ok(None)
+        }
+    }
+}
+
+/// A later request of ours that the sidecar answers itself (the gate's marker), so that its line must appear in the
+/// same log after all that the probe could have caused. Returns that line, or nothing if it did not come.
+async fn send_sentinel(mesh: &Mesh, client: &Workload) -> Result<Option<String>, ProbeError> {
+    let Some(log) = &client.proxy_log else { return Ok(None) };
+    let mark = log.bookmark();
+    let token = format!("{:016x}", rand::random::<u64>());
+    let address = mesh.provider.unused_address();
+    let arguments =
+        ["--resolve".to_owned(), format!("{MARKER_HOST}:80:{address}"), format!("http://{MARKER_HOST}:80/sentinel")];
+    curl_in(mesh, client, &token, &arguments).await?;
+    let line = crate::wait::until("the sentinel's line", EVIDENCE_BOUND, || async {
+        let lines = log.since(mark);
+        let found = lines.iter().find(|line| line.contains(&token)).cloned();
+        found.ok_or_else(|| format!("{} lines", lines.len()))
+    })
+    .await;
+    Ok(line.ok())
+}

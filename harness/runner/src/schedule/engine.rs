@@ -1,0 +1,154 @@
+//! The engine: one scenario from its first step to a clean mesh.
+//!
+//! [`Engine::scenario`] starts special clients, runs the steps in order, and cleans up whatever happened. Which
+//! scenarios run, and on which mesh, is [`super::session`]'s business.
+
+use std::time::{Duration, Instant};
+
+use egress_core::report::{self, Outcome, ScenarioResult, StepResult};
+use egress_core::scenario::Scenario;
+use egress_core::scenario::schema::ClientSpec;
+
+use super::step::{GATE_BOUND, Running};
+use super::world::World;
+use crate::cluster::EnvironmentError;
+use crate::cluster::objects::Applied;
+use crate::cluster::workload::{self, Workload};
+use crate::gate::Change;
+use crate::mesh::{Mesh, Slot};
+
+/// How long a special client may take to start.
+const CLIENT_BOUND: Duration = Duration::from_secs(60);
+
+/// Runs scenarios on one mesh, one at a time.
+pub struct Engine {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// The external servers.
+    pub world: World,
+    /// Set when a clean-up failed: what follows would not start from a baseline.
+    spoiled: Option<String>,
+}
+
+impl Engine {
+    /// An engine on a mesh whose world is deployed.
+    #[must_use]
+    pub fn new(mesh: Mesh, world: World) -> Self {
+        Self { mesh, world, spoiled: None }
+    }
+
+    /// Runs one scenario. The mesh is as before when it returns, or the result says why not.
+    pub async fn scenario(&mut self, scenario: &Scenario) -> ScenarioResult {
+        let start = Instant::now();
+        let mut result = ScenarioResult {
+            id: scenario.id.to_string(),
+            title: scenario.file.title.clone(),
+            profile: scenario.file.mesh.clone(),
+            ..ScenarioResult::default()
+        };
+        if let Some(why) = &self.spoiled {
+            result.outcome = Outcome::Errored;
+            result.reason = Some(format!("not run: an earlier clean-up failed: {why}"));
+            return result;
+        }
+        match self.run(scenario).await {
+            Ok(steps) => {
+                result.outcome = report::combine(&steps);
+                result.reason = steps.iter().find(|s| s.outcome == result.outcome).and_then(|s| s.reason.clone());
+                result.steps = steps;
+            }
+            Err(error) => {
+                result.outcome = Outcome::Errored;
+                result.reason = Some(error.to_string());
+            }
+        }
+        let faults = self.mesh.provider.faults();
+        if !faults.is_empty() {
+            result.outcome = Outcome::Errored;
+            result.reason = Some(faults.join("; "));
+        } else if let Some(why) = &self.spoiled {
+            result.outcome = Outcome::Errored;
+            result.reason = Some(format!("the clean-up failed: {why}"));
+        }
+        result.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        result
+    }
+
+    async fn run(&mut self, scenario: &Scenario) -> Result<Vec<StepResult>, EnvironmentError> {
+        let (deployments, special) = self.start_special(scenario).await?;
+        let mut running = Running::new(&self.mesh, &self.world, scenario, special);
+        let mut steps = Vec::new();
+        for step in &scenario.file.steps {
+            steps.push(running.step(step).await);
+            // Whatever an errored step left undone, later steps would be judged on something else.
+            if steps.last().is_some_and(|s| s.outcome == Outcome::Errored) {
+                break;
+            }
+        }
+        let Running { live, special, .. } = running;
+        drop(special);
+        if let Err(why) = self.clean(live, &deployments).await {
+            self.spoiled = Some(why);
+        }
+        Ok(steps)
+    }
+
+    /// Starts the clients that no slot keeps warm.
+    async fn start_special(&self, scenario: &Scenario) -> Result<(Vec<Applied>, Vec<Workload>), EnvironmentError> {
+        let warm = Slot::warm_clients();
+        let is_warm = |name: &str, spec: &ClientSpec| warm.iter().any(|(n, s)| *n == name && s == spec);
+        let wanted: Vec<_> = scenario.clients().into_iter().filter(|(name, spec)| !is_warm(name, spec)).collect();
+        if let Some((name, _)) = wanted.iter().find(|(name, _)| warm.iter().any(|(n, _)| n == name)) {
+            return Err(EnvironmentError::new(format!(
+                "scenario {} declares a client {name} that differs from the slot's own: give it another name",
+                scenario.id
+            )));
+        }
+        let namespace = &self.mesh.slot.namespace;
+        let objects = &self.mesh.objects;
+        let mut deployments = Vec::new();
+        for (name, spec) in &wanted {
+            deployments.push(workload::start_client(objects, namespace, name, spec).await?);
+        }
+        let ready = wanted.iter().map(|(name, spec)| {
+            workload::client_ready(objects.client(), namespace, name, spec, &self.mesh.news, CLIENT_BOUND)
+        });
+        match futures::future::try_join_all(ready).await {
+            Ok(clients) => {
+                let proxies = self.mesh.proxies(&clients);
+                self.mesh
+                    .gate
+                    .pass(&Change::default(), &proxies, GATE_BOUND)
+                    .await
+                    .map_err(|e| EnvironmentError::new(e.to_string()))?;
+                Ok((deployments, clients))
+            }
+            Err(error) => {
+                for deployment in &deployments {
+                    if let Err(also) = objects.delete(deployment).await {
+                        tracing::warn!("{also}");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Deletes everything that the scenario left, newest first, and waits until every proxy is back at its baseline.
+    async fn clean(&self, mut live: Vec<Applied>, deployments: &[Applied]) -> Result<(), String> {
+        live.reverse();
+        let objects = &self.mesh.objects;
+        for object in live.iter().chain(deployments) {
+            objects.delete(object).await.map_err(|e| e.to_string())?;
+        }
+        for object in live.iter().chain(deployments) {
+            objects.gone(object, GATE_BOUND).await.map_err(|e| e.to_string())?;
+        }
+        if live.is_empty() {
+            return Ok(());
+        }
+        let change = Change { present: Vec::new(), absent: live };
+        self.mesh.gate.pass(&change, &self.mesh.proxies([]), GATE_BOUND).await.map_err(|e| e.to_string())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! One step of a scenario: apply and delete, pass the gate, look at objects and proxies, send the probe, check.
+//!
+//! Decides nothing: the core's check says what was found. Start at [`Running::step`].
+
+use std::time::{Duration, Instant};
+
+use egress_core::check::{self, Fault, Finding};
+use egress_core::path::State;
+use egress_core::report::{ClientSummary, Outcome, StepResult};
+use egress_core::scenario::schema::{Expect, Probe, Step};
+use egress_core::scenario::{self, GatewayValues, Scenario, Values};
+use kube::core::GroupVersionKind;
+
+use super::look;
+use super::readiness;
+use super::world::World;
+use crate::cluster::istio::{GATEWAY_SELECTOR, GATEWAY_SERVICE, ISTIO_NAMESPACE};
+use crate::cluster::objects::{Applied, ObjectError, gvk_of};
+use crate::cluster::workload::Workload;
+use crate::gate::{Change, GateError};
+use crate::mesh::Mesh;
+use crate::probe::{self, Probed};
+
+/// How long a configuration may take to reach every proxy.
+pub const GATE_BOUND: Duration = Duration::from_secs(30);
+
+/// A scenario that is being run.
+pub struct Running<'a> {
+    /// The mesh it runs on.
+    pub mesh: &'a Mesh,
+    /// The external servers.
+    pub world: &'a World,
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// Clients that were started for this scenario alone.
+    pub special: Vec<Workload>,
+    /// Objects that the scenario has applied and not deleted.
+    pub live: Vec<Applied>,
+    /// What variables stand for.
+    pub values: Values,
+}
+
+/// The environment or the harness failed in the middle of a step: the mesh is not to blame.
+#[derive(Debug)]
+pub struct StepError(pub String);
+
+impl<'a> Running<'a> {
+    /// A scenario at its beginning.
+    #[must_use]
+    pub fn new(mesh: &'a Mesh, world: &'a World, scenario: &'a Scenario, special: Vec<Workload>) -> Self {
+        let values = Values {
+            namespace: mesh.slot.namespace.clone(),
+            destinations: world.destinations.clone(),
+            gateway: GatewayValues {
+                host: format!("{GATEWAY_SERVICE}.{ISTIO_NAMESPACE}.svc.cluster.local"),
+                namespace: ISTIO_NAMESPACE.to_owned(),
+                address: mesh.gateway_address.clone(),
+                selector: GATEWAY_SELECTOR.to_owned(),
+            },
+            unused: world.unused.into(),
+            objects: std::collections::BTreeMap::new(),
+        };
+        Self { mesh, world, scenario, special, live: Vec::new(), values }
+    }
+
+    /// The client that a probe names.
+    pub fn client(&self, name: &str) -> Option<&Workload> {
+        self.special.iter().chain(&self.mesh.slot.clients).find(|c| c.name == name)
+    }
+
+    /// Runs one step.
+    pub async fn step(&mut self, step: &Step) -> StepResult {
+        let start = Instant::now();
+        let mut result = StepResult { name: step.name.clone(), outcome: Outcome::Passed, ..StepResult::default() };
+        if let Err(StepError(reason)) = self.run(step, &mut result).await {
+            result.outcome = Outcome::Errored;
+            result.reason = Some(reason);
+        }
+        result.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        result
+    }
+
+    async fn run(&mut self, step: &Step, result: &mut StepResult) -> Result<(), StepError> {
+        let absent = self.change(step, result).await?;
+        if !step.apply.is_empty() || !step.delete.is_empty() {
+            let change = Change { present: self.live.clone(), absent: absent.clone() };
+            let proxies = self.mesh.proxies(&self.special);
+            match self.mesh.gate.pass(&change, &proxies, GATE_BOUND).await {
+                Ok(took) => result.gate_ms = u64::try_from(took.as_millis()).ok(),
+                Err(GateError::Refused(why)) => result.findings.push(Finding {
+                    what: "configuration".into(),
+                    expected: "accepted by every proxy".into(),
+                    seen: why,
+                    at: "gate".into(),
+                    fault: Fault::Mesh,
+                }),
+                Err(error) => return Err(StepError(error.to_string())),
+            }
+            if let Some(plain) = self.mesh.slot.clients.iter().find(|c| c.proxy_log.is_none()) {
+                result.notes.extend(readiness::services(self.mesh, plain, &self.live, &absent).await);
+            }
+        }
+        self.read_references(step).await?;
+        let expect = scenario::expand_in(&step.expect, &self.values).map_err(|e| StepError(e.to_string()))?;
+        result.findings.extend(look::objects(self.mesh, &expect.objects).await?);
+        result.findings.extend(look::proxies(self, &expect.proxy).await?);
+        if !result.findings.is_empty() {
+            result.outcome = Outcome::Failed;
+        }
+        if let Some(probe) = &step.probe {
+            self.probe(probe, &expect, result).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies and deletes what the step says. Returns what was deleted.
+    async fn change(&mut self, step: &Step, result: &mut StepResult) -> Result<Vec<Applied>, StepError> {
+        let objects = &self.mesh.objects;
+        let mut refused = Vec::new();
+        for name in &step.apply {
+            for document in self.documents(name)? {
+                match objects.apply(&document, &self.values.namespace).await {
+                    Ok(applied) => {
+                        result.applied.push(applied.describe());
+                        self.live.retain(|o| o.gvk != applied.gvk || o.name != applied.name || o.namespace != applied.namespace);
+                        self.live.push(applied);
+                    }
+                    Err(ObjectError::Refused { object, message }) => refused.push(format!("{object}: {message}")),
+                    Err(error) => return Err(StepError(format!("{name}: {error}"))),
+                }
+            }
+        }
+        result.findings.extend(check::check_apply(step.expect.apply.as_ref(), &refused));
+        let mut absent = Vec::new();
+        for name in &step.delete {
+            for document in self.documents(name)? {
+                let gvk = gvk_of(&document).map_err(|e| StepError(format!("{name}: {e}")))?;
+                let object = document["metadata"]["name"].as_str().unwrap_or_default();
+                let namespace = document["metadata"]["namespace"].as_str().unwrap_or(&self.values.namespace);
+                let found = self.live.iter().position(|o| {
+                    o.gvk == gvk && o.name == object && o.namespace.as_deref().is_none_or(|n| n == namespace)
+                });
+                // What an earlier step failed to apply is not there to be deleted; that step has said so.
+                let Some(at) = found else { continue };
+                let applied = self.live.remove(at);
+                let failed = |e: ObjectError| StepError(format!("{name}: {e}"));
+                objects.delete(&applied).await.map_err(failed)?;
+                objects.gone(&applied, GATE_BOUND).await.map_err(failed)?;
+                result.deleted.push(applied.describe());
+                absent.push(applied);
+            }
+        }
+        Ok(absent)
+    }
+
+    fn documents(&self, manifest: &str) -> Result<Vec<serde_json::Value>, StepError> {
+        let found = self.scenario.manifests.get(manifest);
+        let found = found.ok_or_else(|| StepError(format!("manifest {manifest} was not loaded")))?;
+        found.expanded(&self.values).map_err(|e| StepError(format!("{}: {e}", found.path.display())))
+    }
+
+    /// Reads the objects that the step's variables point into.
+    async fn read_references(&mut self, step: &Step) -> Result<(), StepError> {
+        for reference in scenario::references_in(step) {
+            let gvk = self
+                .live
+                .iter()
+                .find(|o| o.gvk.kind == reference.kind && o.name == reference.name)
+                .map_or_else(|| GroupVersionKind::gvk("", "v1", &reference.kind), |o| o.gvk.clone());
+            let value = look::value_at(self.mesh, &gvk, &self.values.namespace, &reference).await?;
+            self.values.objects.insert(reference, value);
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, probe: &Probe, expect: &Expect, result: &mut StepResult) -> Result<(), StepError> {
+        let client = self.client(&probe.from).ok_or_else(|| StepError(format!("no client {:?} runs", probe.from)))?;
+        let arguments: Vec<String> = probe
+            .curl
+            .iter()
+            .map(|argument| scenario::expand(argument, &self.values))
+            .collect::<Result<_, _>>()
+            .map_err(|e| StepError(e.to_string()))?;
+        result.command = Some(command_line(client, &arguments));
+        let first = self.judged(client, &arguments, expect).await?;
+        let outcome = first.outcome;
+        self.record(first, expect, result);
+        if outcome == Outcome::Failed && result.outcome == Outcome::Failed {
+            // One more try classifies; it never makes a failure good.
+            let again = self.judged(client, &arguments, expect).await?;
+            if again.outcome == Outcome::Passed && result.findings.iter().all(|f| !f.what.starts_with("objects")) {
+                result.outcome = Outcome::Flaky;
+                result.reason = Some("the same request failed, then passed".into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn judged(&self, client: &Workload, arguments: &[String], expect: &Expect) -> Result<Judged, StepError> {
+        let probed =
+            probe::send(self.mesh, client, arguments.to_vec()).await.map_err(|e| StepError(e.to_string()))?;
+        let directory = self.world.directory(self.mesh.gateways.iter().map(|g| g.ip).collect());
+        let findings = check::check(expect, &probed.observation, &probed.joined, &directory);
+        let unclear = match &probed.joined.state {
+            _ if probed.observation.client.is_none() => Some("curl's answer did not come back whole".to_owned()),
+            State::Inconclusive { why } => Some(why.clone()),
+            State::Open { waiting_for } => Some(format!("evidence is missing: {waiting_for}")),
+            State::Closed => None,
+        };
+        let outcome = match (&unclear, findings.is_empty()) {
+            (Some(_), _) => Outcome::Inconclusive,
+            (None, true) => Outcome::Passed,
+            (None, false) => Outcome::Failed,
+        };
+        Ok(Judged { probed, findings, outcome, unclear })
+    }
+
+    fn record(&self, judged: Judged, expect: &Expect, result: &mut StepResult) {
+        let Judged { probed, findings, outcome, unclear } = judged;
+        if outcome != Outcome::Passed {
+            result.outcome = outcome;
+            result.reason = unclear;
+            let reproduce = format!("egress-conformance run {}", self.scenario.id);
+            result.explanation =
+                Some(check::explain(expect, &probed.observation, &probed.joined, &findings, &reproduce));
+        }
+        result.findings.extend(findings);
+        result.client = probed.observation.client.as_ref().map(ClientSummary::from);
+        result.path = Some(probed.joined.path);
+        result.observation = Some(probed.observation);
+    }
+}
+
+struct Judged {
+    probed: Probed,
+    findings: Vec<Finding>,
+    outcome: Outcome,
+    unclear: Option<String>,
+}
+
+/// The request as somebody would type it.
+fn command_line(client: &Workload, arguments: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    let quoted: Vec<_> = arguments
+        .iter()
+        .map(|a| if !a.is_empty() && a.chars().all(plain) { a.clone() } else { format!("'{}'", a.replace('\'', r"'\''")) })
+        .collect();
+    format!("kubectl exec -n {} deploy/{} -c curl -- curl -sS {}", client.namespace, client.name, quoted.join(" "))
+}

@@ -1,0 +1,40 @@
+# Shared by the scripts: where things are, and the small system packages that a sandbox needs. Source it; it runs nothing.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 3; }
+
+# Which Debian packages hold the programs that are missing here.
+missing_packages() {
+  local packages=()
+  command -v iptables >/dev/null 2>&1 || [ -x /usr/sbin/iptables ] || packages+=(iptables)
+  command -v conntrack >/dev/null 2>&1 || [ -x /usr/sbin/conntrack ] || packages+=(conntrack)
+  command -v curl >/dev/null 2>&1 || packages+=(curl)
+  command -v python3 >/dev/null 2>&1 || packages+=(python3)
+  python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+  command -v cc >/dev/null 2>&1 || packages+=(gcc libc6-dev)
+  printf '%s\n' "${packages[@]+"${packages[@]}"}"
+}
+
+# Installs what is missing, as root and only then; says what it does.
+install_packages() {
+  local packages
+  mapfile -t packages < <(missing_packages | sed '/^$/d')
+  [ "${#packages[@]}" -eq 0 ] && return 0
+  if [ "${install:-yes}" = no ]; then
+    die "missing packages: ${packages[*]} (left out by --no-install; install them and try again)"
+  fi
+  if [ "$(id -u)" -ne 0 ]; then
+    die "missing packages: ${packages[*]}; install them as root: apt-get install ${packages[*]}"
+  fi
+  command -v apt-get >/dev/null 2>&1 || die "missing programs of the packages ${packages[*]}, and no apt-get to install them"
+  say "installing packages: ${packages[*]}"
+  apt-get update -q >/dev/null || say "apt-get update failed; trying with the lists at hand"
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >/dev/null ||
+    die "apt-get could not install ${packages[*]}"
+}
+
+need_cargo() {
+  command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml") (https://rustup.rs)"
+}
