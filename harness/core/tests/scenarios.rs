@@ -229,3 +229,37 @@ fn the_readme_names_every_field_of_the_language() {
         assert!(readme.contains(capability.as_str()), "{capability}");
     }
 }
+
+#[test]
+fn places_are_right_beside_letters_of_more_than_one_byte() {
+    let text = "title: é…😀 t\nabout: a\nscope: mesh\nmesh: registry-only\nsteps:\n- name: x\n  \
+                probe: {from: meshed, curl: [\"é😀${nobody.address}\"]}\n  expect: {client: {exit: 0}}\n";
+    let files = BTreeMap::from([(PathBuf::from("scenarios/a/b/scenario.yaml"), text.to_owned())]);
+    let errors = load(&files, &profiles()).unwrap_err();
+    assert_eq!(errors.0.len(), 1);
+    let rendered = errors.render(false);
+    assert!(rendered.contains("scenario.yaml:7:35\n"), "{rendered}");
+    assert!(rendered.contains(&format!("   | {}{}\n", " ".repeat(34), "^".repeat(17))), "{rendered}");
+}
+
+proptest::proptest! {
+    /// Whatever is in a file, loading ends with scenarios or with messages.
+    #[test]
+    fn loading_never_panics(at in 0..2000_usize, cut in 0..40_usize, put in "[ -~é😀\\n\\t{}\\[\\]:$&*!|>]{0,12}", which in 0..2_usize) {
+        let folder = root().join("scenarios/endpoints/service-without-selector");
+        let mut files = BTreeMap::new();
+        for name in ["scenario.yaml", "service.yaml", "endpoints.yaml", "destination-rule.yaml"] {
+            let text = std::fs::read_to_string(folder.join(name)).unwrap();
+            files.insert(Path::new("scenarios/a/b").join(name), text);
+        }
+        let changed = Path::new("scenarios/a/b").join(["scenario.yaml", "endpoints.yaml"][which]);
+        let text: Vec<char> = files[&changed].chars().collect();
+        let at = at % text.len();
+        let end = (at + cut).min(text.len());
+        files.insert(changed, text[..at].iter().copied().chain(put.chars()).chain(text[end..].iter().copied()).collect());
+        match load(&files, &profiles()) {
+            Ok(set) => proptest::prop_assert!(set.scenarios.len() <= 1),
+            Err(errors) => proptest::prop_assert!(errors.render(false).starts_with("error: ")),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 use egress_core::access_log::Format;
@@ -46,6 +47,8 @@ pub struct Mesh {
     pub format: Format,
     /// What the cluster's parts say their versions are.
     pub versions: Versions,
+    /// How many requests have been sent.
+    pub probes: AtomicU32,
     istioctl: PathBuf,
     timeout: Duration,
 }
@@ -121,6 +124,7 @@ impl Mesh {
                     profile: profile.to_owned(),
                     format,
                     versions,
+                    probes: AtomicU32::new(0),
                     istioctl,
                     timeout,
                 })

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn json_has_the_same_fields() {
         let line = r#"{"response_code":0,"response_flags":"UH","upstream_cluster":"BlackHoleCluster","upstream_host":null,"route_name":"-","duration":3}"#;
-        let record = Format::istio_json("1.22").and_then(|f| Ok(f.parse(line).expect("it fits"))).expect("known");
+        let record = Format::istio_json("1.22").map(|f| f.parse(line).expect("it fits")).expect("known");
         assert_eq!(record.flags(), ["UH"]);
         assert_eq!((record.get("upstream_host"), record.get("route_name")), (None, None));
         assert_eq!(record.get("duration"), Some("3"));

@@ -68,7 +68,8 @@ impl JsonFormat {
         let line = line.trim_end_matches(['\n', '\r']);
         let unparsed =
             |at: usize, expected: &str| Unparsed { line: line.to_owned(), at, expected: expected.to_owned() };
-        let value: Value = serde_json::from_str(line).map_err(|e| unparsed(e.column().saturating_sub(1), "a JSON object"))?;
+        let value: Value =
+            serde_json::from_str(line).map_err(|e| unparsed(e.column().saturating_sub(1), "a JSON object"))?;
         let Value::Object(object) = value else { return Err(unparsed(0, "a JSON object")) };
         let values: Map<String, Value> = flatten(object).into_iter().collect();
         // Keys of absent values may be left out; a line that shares none of the keys is something else.

@@ -1,22 +1,23 @@
-//! Findings in words: the expected and the seen path side by side, who answered, what to look at, how to see it again.
-//!
-//! Plain text without colour. Start at [`explain`].
+//! A failure written up for a person: what was asked, what was expected beside what was seen, and where to look.
 
 use std::fmt::Write;
 
-use super::path::{Pair, align, describe, kind, rows, seen_kind, summary};
-use super::{Directory, Finding, hint};
+use super::align::Row;
+use super::diagnose::diagnose;
+use super::finding::{Directory, Fault, Finding};
+use super::path::{describe, rows};
 use crate::evidence::Observation;
-use crate::path::{Joined, Path, ProxySeen, SeenHop, State};
-use crate::report::redact;
+use crate::path::{Joined, Leftover, Path, SeenHop, State};
 use crate::scenario::schema::{Expect, Hop};
 
-/// At most this many lines of one log are shown that are not on the path.
-const NEAREST: usize = 3;
+/// How many lines that are none of the path's are shown; the nearest are the last ones.
+const NEAREST: usize = 5;
+/// The widest that the left column gets.
+const COLUMN: usize = 58;
 
-/// Explains a step that did not hold. `reproduce` is the command that shows it again; empty: none is known.
+/// Explains what a probe gave where it is not what was expected.
 ///
-/// Addresses of the egress gateway are taken from the observation. Secrets are taken out.
+/// `reproduce` is the command that does it again. The text has no colours and ends with a line break.
 #[must_use]
 pub fn explain(
     expect: &Expect,
@@ -25,186 +26,146 @@ pub fn explain(
     findings: &[Finding],
     reproduce: &str,
 ) -> String {
-    let directory = directory_of(observation, joined);
     let mut text = String::new();
+    let _ = writeln!(text, "client: {}", client(observation));
     for finding in findings {
-        let _ = writeln!(text, "{}\n  expected  {}\n  seen      {}", finding.what, finding.expected, finding.seen);
+        let _ = writeln!(text, "{}: expected {}, seen {}", finding.what, finding.expected, finding.seen);
+        let fault = match finding.fault {
+            Fault::Mesh => "",
+            Fault::Environment => " (the environment's fault)",
+            Fault::Harness => " (the harness' fault)",
+        };
+        let _ = writeln!(text, "  at {}{fault}", finding.at);
     }
-    if let Some(hops) = &expect.path {
-        text.push('\n');
-        side_by_side(&mut text, hops, &joined.path, findings, &directory);
+    if let Some(expected) = &expect.path {
+        side_by_side(&mut text, expected, &joined.path);
+    } else {
+        let _ = write!(text, "path:\n{}", indent(&crate::path::render_path(&joined.path)));
+    }
+    if let Some(who) = answered(&joined.path) {
+        let _ = writeln!(text, "answered by: {who}");
     }
     match &joined.state {
         State::Closed => {}
         State::Open { waiting_for } => {
-            let _ = writeln!(text, "\nThe path is not complete: still waiting for {waiting_for}.");
+            let _ = writeln!(text, "the path is not complete: still missing is {waiting_for}");
         }
         State::Inconclusive { why } => {
-            let _ = writeln!(text, "\nThe path cannot be told: {why}.");
+            let _ = writeln!(text, "the path cannot be known: {why}");
         }
     }
-    let _ = writeln!(text, "\n{}", who_answered(observation, &joined.path));
-    hints(&mut text, &joined.path, &directory);
-    lines(&mut text, observation, &joined.path);
-    if !reproduce.is_empty() {
-        let _ = writeln!(text, "\nTo see it again:\n  {reproduce}");
-    }
-    redact(text.trim_start_matches('\n')).into_owned()
+    hints(&mut text, expect, observation, joined);
+    lines(&mut text, joined);
+    let _ = writeln!(text, "reproduce: {reproduce}");
+    text
 }
 
-/// What is known of addresses without the caller's directory: gateways by their pods, destinations by their records.
-fn directory_of(observation: &Observation, joined: &Joined) -> Directory {
-    let mut directory =
-        Directory { gateways: observation.gateways.iter().filter_map(|g| g.pod.ip).collect(), ..Directory::default() };
-    let on_path = |name: &str| {
-        joined.path.hops.iter().any(|hop| matches!(hop, SeenHop::Destination(seen) if seen.name == name))
-    };
-    for record in observation.servers.iter().filter(|record| on_path(&record.destination)) {
-        let names = directory.destinations.entry(record.local.ip().to_canonical()).or_default();
-        if !names.contains(&record.destination) {
-            names.push(record.destination.clone());
-        }
-    }
-    directory
+fn client(observation: &Observation) -> String {
+    let pod = &observation.client_pod.name;
+    let Some(client) = &observation.client else { return format!("curl in {pod} gave no whole answer") };
+    let mut words = vec![format!("curl in {pod} ended with exit code {}", client.exit)];
+    words.push(client.status.map_or_else(|| "without an HTTP response".to_owned(), |s| format!("HTTP status {s}")));
+    words.extend(client.remote.map(|remote| format!("connected to {remote}")));
+    words.join(", ")
 }
 
-/// The two paths in two columns; `!` marks what differs.
-fn side_by_side(
-    text: &mut String,
-    expected: &[Hop],
-    seen: &Path,
-    findings: &[Finding],
-    directory: &Directory,
-) {
-    let mut table: Vec<(bool, String, String)> = Vec::new();
-    for pair in align(expected, &seen.hops, directory) {
-        match pair {
-            Pair::Both(n, want, hop) => {
-                table.push((false, format!("{n} {}", kind(want)), format!("{} {}", seen_kind(hop), pod(hop))));
-                for row in rows(want, hop, directory) {
-                    // The check knew the names of all addresses, so its findings decide on what differs.
-                    let what = format!("path[{n}].{}.{}", kind(want), row.key);
-                    let finding = findings.iter().find(|finding| finding.what == what);
-                    let said = finding.map_or(row.seen, |finding| finding.seen.clone());
-                    table.push((
-                        finding.is_some(),
-                        format!("    {} {}", row.key, row.expected),
-                        format!("  {} {said}", row.key),
-                    ));
-                }
-            }
-            Pair::Missing(n, want) => table.push((true, format!("{n} {}", describe(want)), "no such hop".into())),
-            Pair::Extra(_, hop) => {
-                table.push((true, "no hop here".into(), format!("{} {}", seen_kind(hop), pod(hop))));
-                let said = summary(hop, directory);
-                let fields = said.split_once(": ").map_or("", |(_, fields)| fields);
-                let fields = fields.split(", ").filter(|field| !field.is_empty());
-                table.extend(fields.map(|field| (true, String::new(), format!("  {field}"))));
-            }
-        }
-    }
-    if expected.is_empty() {
-        table.insert(0, (!seen.hops.is_empty(), "nothing: it never leaves the client".into(), String::new()));
-    }
-    if seen.hops.is_empty() {
-        table.push((!expected.is_empty(), String::new(), "nothing: no hop saw it".into()));
-    }
-    let width = table.iter().map(|(_, left, _)| left.chars().count()).max().unwrap_or(0).clamp(24, 60);
-    let _ = writeln!(text, "  {:width$}   seen path", "expected path");
-    for (differs, left, right) in table {
-        let mark = if differs { '!' } else { ' ' };
-        let _ = writeln!(text, "{}", format!("{mark} {left:width$}   {right}").trim_end());
-    }
-}
-
-fn pod(hop: &SeenHop) -> &str {
-    match hop {
-        SeenHop::Sidecar(proxy) | SeenHop::Gateway(proxy) => &proxy.pod,
-        SeenHop::Destination(seen) => &seen.name,
-    }
-}
-
-/// Which hop gave the answer that curl saw.
-fn who_answered(observation: &Observation, path: &Path) -> String {
-    for hop in &path.hops {
-        let (SeenHop::Sidecar(proxy) | SeenHop::Gateway(proxy)) = hop else { continue };
-        let name = format!("the {} {}", seen_kind(hop), proxy.pod);
-        let code = proxy.record.get("response_code").filter(|code| *code != "0");
-        let details = proxy.record.get("response_code_details");
-        match (code, details) {
-            (Some(_), Some("via_upstream")) => {}
-            (Some(code), details) => {
-                let details = details.map(|d| format!(" ({d})")).unwrap_or_default();
-                return format!("Who answered: {name} itself, with {code}{details}.");
-            }
-            (None, _) if !proxy.record.flags().is_empty() => {
-                return format!("Who answered: nobody; {name} ended the connection, flags {}.", flags(proxy));
-            }
-            (None, _) => {}
-        }
-    }
-    match path.hops.last() {
-        Some(SeenHop::Destination(seen)) => format!("Who answered: the destination {}.", seen.name),
-        Some(hop) => format!("Who answered: something behind the {} {}.", seen_kind(hop), pod(hop)),
-        None => match &observation.client {
-            Some(client) if client.status.is_some() => "Who answered: unknown; no hop saw the request.".into(),
-            _ => "Who answered: nobody; no hop saw the request.".into(),
-        },
-    }
-}
-
-fn flags(proxy: &ProxySeen) -> String {
-    proxy.record.flags().join(",")
-}
-
-fn hints(text: &mut String, path: &Path, directory: &Directory) {
-    let mut any = false;
-    for hop in &path.hops {
-        let (proxy, gateway) = match hop {
-            SeenHop::Sidecar(proxy) => (proxy, false),
-            SeenHop::Gateway(proxy) => (proxy, true),
-            SeenHop::Destination(_) => continue,
-        };
-        if let Some(says) = hint::hint(proxy, gateway, directory) {
-            if !any {
-                text.push_str("\nMost likely:\n");
-                any = true;
-            }
-            let _ = writeln!(text, "  {}: {says}", seen_kind(hop));
-        }
-    }
-}
-
-/// The lines on the path, and the last ones of each log that are not.
-fn lines(text: &mut String, observation: &Observation, path: &Path) {
-    let on_path: Vec<&ProxySeen> = path
-        .hops
-        .iter()
-        .filter_map(|hop| match hop {
-            SeenHop::Sidecar(proxy) | SeenHop::Gateway(proxy) => Some(proxy),
-            SeenHop::Destination(_) => None,
+fn side_by_side(text: &mut String, expected: &[Hop], path: &Path) {
+    let rows = rows(expected, path, &Directory::default());
+    let cells: Vec<(String, String)> = rows
+        .into_iter()
+        .map(|row| match row {
+            Row::Both(e, s) => (describe(&expected[e]), path.hops[s].summary()),
+            Row::Missing(e) => (describe(&expected[e]), "(missing)".to_owned()),
+            Row::Extra(s) => ("(none)".to_owned(), path.hops[s].summary()),
         })
         .collect();
-    if !on_path.is_empty() {
-        text.push_str("\nLog lines of the path:\n");
+    if cells.is_empty() {
+        let _ = writeln!(text, "expected and seen: the request reaches no hop");
+        return;
     }
-    for proxy in &on_path {
-        let _ = writeln!(text, "  {}: {}", proxy.pod, proxy.line.trim_end());
-    }
-    let sidecar = observation.sidecar.iter().map(|lines| (&observation.client_pod.name, lines));
-    let gateways = observation.gateways.iter().map(|gateway| (&gateway.pod.name, &gateway.lines));
-    let mut any = false;
-    for (pod, log) in sidecar.chain(gateways) {
-        let others: Vec<&String> = log.iter().filter(|line| !on_path.iter().any(|proxy| proxy.line == **line)).collect();
-        for line in &others[others.len().saturating_sub(NEAREST)..] {
-            if !any {
-                text.push_str("\nNearest other log lines:\n");
-                any = true;
-            }
-            let _ = writeln!(text, "  {pod}: {}", line.trim_end());
+    let longest = cells.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
+    let width = longest.clamp("expected".len(), COLUMN);
+    let _ = writeln!(text, "  {:width$} | seen", "expected");
+    for (left, right) in cells {
+        let (mut left, mut right) = (wrap(&left, width).into_iter(), wrap(&right, 2 * COLUMN).into_iter());
+        let (mut l, mut r) = (left.next(), right.next());
+        while l.is_some() || r.is_some() {
+            let line = format!("  {:width$} | {}", l.unwrap_or_default(), r.unwrap_or_default());
+            let _ = writeln!(text, "{}", line.trim_end());
+            (l, r) = (left.next(), right.next());
         }
     }
-    if on_path.is_empty() && !any {
-        text.push_str("\nNo proxy logged anything after the probe began.\n");
+}
+
+/// Breaks a text at blanks; a word that is too long stays whole.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) => lines.push(format!("  {word}")),
+            None => lines.push(word.to_owned()),
+        }
     }
+    lines
+}
+
+/// The last hop that could have sent what the client got.
+fn answered(path: &Path) -> Option<String> {
+    Some(match path.hops.last()? {
+        SeenHop::Sidecar(proxy) => format!("the client's sidecar {}", proxy.pod),
+        SeenHop::Gateway(proxy) => format!("the egress gateway {}", proxy.pod),
+        SeenHop::Destination(seen) => format!("the external server {}", seen.name),
+    })
+}
+
+fn hints(text: &mut String, expect: &Expect, observation: &Observation, joined: &Joined) {
+    let is_gateway = |hop: &SeenHop| matches!(hop, SeenHop::Gateway(_));
+    let wanted = expect.path.iter().flatten().any(|hop| matches!(hop, Hop::Gateway(_)));
+    let straight = joined.path.hops.last().is_some_and(|hop| matches!(hop, SeenHop::Destination(_)));
+    if wanted && straight && !joined.path.hops.iter().any(is_gateway) {
+        let _ = writeln!(text, "likely: the request was not led to the egress gateway");
+        let _ = writeln!(
+            text,
+            "  look at VirtualService: its hosts, `mesh` among its gateways, match (port, destinationSubnets, sniHosts), exportTo"
+        );
+    }
+    for hint in diagnose(&joined.path, observation) {
+        let place = hint.hop.map(|n| format!(" (hop {})", n + 1)).unwrap_or_default();
+        let _ = writeln!(text, "likely{place}: {}", hint.says);
+        let _ = writeln!(text, "  look at {}", hint.look_at);
+    }
+}
+
+fn lines(text: &mut String, joined: &Joined) {
+    if !joined.path.hops.is_empty() {
+        let _ = writeln!(text, "witnesses:");
+        text.push_str(&indent(&crate::path::render_path(&joined.path)));
+    }
+    if joined.leftovers.is_empty() {
+        return;
+    }
+    let hidden = joined.leftovers.len().saturating_sub(NEAREST);
+    let _ = writeln!(text, "also seen, and not of this request:");
+    if hidden > 0 {
+        let _ = writeln!(text, "  ({hidden} earlier ones left out)");
+    }
+    for leftover in &joined.leftovers[hidden..] {
+        let _ = match leftover {
+            Leftover::Line { pod, line, why } => writeln!(text, "  {pod}: {line} ({why})"),
+            Leftover::Connection { record, why } => {
+                writeln!(text, "  {}: connection from {} ({why})", record.destination, record.peer)
+            }
+        };
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.lines().fold(String::new(), |mut all, line| {
+        let _ = writeln!(all, "  {line}");
+        all
+    })
 }

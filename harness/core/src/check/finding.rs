@@ -1,52 +1,55 @@
-//! One disagreement between expectation and evidence, and whose fault it is.
+//! One thing that is not as expected, and who is who on the network.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// One disagreement.
+/// One thing that is not as expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What was compared, such as `path[1].gateway.cluster`. Hops are counted from 0, as they are written.
+    /// What was looked at, such as `client.exit` or `path[1].gateway.cluster`.
     pub what: String,
-    /// What the scenario expects, in the words of its matcher.
+    /// What was expected.
     pub expected: String,
     /// What was seen.
     pub seen: String,
-    /// Where it was seen: a pod and its log line, or a server.
+    /// Where it was seen: a pod and its log line, a server's record, the client.
     pub at: String,
-    /// Who broke it.
+    /// Who is to blame.
     pub fault: Fault,
 }
 
-/// Who broke what was expected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Who is to blame for a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
-    /// The mesh: the promise that the scenario is about.
+    /// The mesh broke the promise.
     Mesh,
-    /// What the mesh runs in: the network, the API server, an external server.
+    /// The cluster or the world outside did not do its part.
     Environment,
-    /// The harness: it did not see what it had to see.
+    /// The harness itself.
     Harness,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Mesh => "mesh",
-            Self::Environment => "environment",
-            Self::Harness => "harness",
-        })
-    }
+/// Who has which address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// The destinations at each address; several where one machine has several ports.
+    pub destinations: BTreeMap<IpAddr, Vec<String>>,
+    /// The addresses of the gateway's pods.
+    pub gateways: Vec<IpAddr>,
 }
 
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: expected {}, seen {}", self.what, self.expected, self.seen)?;
-        if !self.at.is_empty() {
-            write!(f, " ({})", self.at)?;
+impl Directory {
+    /// All names of an address: destinations, and `gateway`.
+    #[must_use]
+    pub fn names(&self, address: IpAddr) -> Vec<&str> {
+        let address = address.to_canonical();
+        let mut names: Vec<_> = self.destinations.get(&address).into_iter().flatten().map(String::as_str).collect();
+        if self.gateways.contains(&address) {
+            names.push("gateway");
         }
-        Ok(())
+        names
     }
 }

@@ -1,166 +1,61 @@
-//! The hops that were seen, against those that were expected: exact in number, kind and order.
-//!
-//! [`align`] pairs the two lists so that one hop too many or too few is named as just that, and every other hop is
-//! still compared with its own expectation.
+//! The expected path against the seen one: number, kinds and order of hops exactly, then field by field.
 
-use super::value::{self, Value};
-use super::{Directory, Fault, Finding};
-use crate::evidence::Observation;
-use crate::path::{DestinationSeen, Joined, ProxySeen, SeenHop};
-use crate::scenario::schema::{DestinationHop, Hop, ProxyHop};
+use super::align::{Row, align};
+use super::field::{self, Mismatch, got_name};
+use super::finding::{Directory, Fault, Finding};
+use crate::path::{Path, SeenHop};
+use crate::scenario::schema::Hop;
 
-pub(super) fn compare(
-    expected: &[Hop],
-    observation: &Observation,
-    joined: &Joined,
-    directory: &Directory,
-    findings: &mut Vec<Finding>,
-) {
-    let mut last = observation.client_pod.name.clone();
-    for pair in align(expected, &joined.path.hops, directory) {
-        match pair {
-            Pair::Both(n, want, seen) => {
-                last = place(seen);
-                for row in rows(want, seen, directory).into_iter().filter(|row| !row.fits) {
-                    findings.push(Finding {
-                        what: format!("path[{n}].{}.{}", kind(want), row.key),
-                        expected: row.expected,
-                        seen: row.seen,
-                        at: last.clone(),
-                        fault: Fault::Mesh,
-                    });
+pub(super) fn check(expected: &[Hop], path: &Path, directory: &Directory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for row in rows(expected, path, directory) {
+        match row {
+            Row::Both(e, s) => {
+                let (kind, seen) = (kind(&expected[e]), &path.hops[s]);
+                for Mismatch { field, expected, seen: value } in
+                    mismatches(&expected[e], seen, directory).unwrap_or_default()
+                {
+                    findings.push(finding(format!("path[{e}].{kind}.{field}"), expected, value, place(seen)));
                 }
             }
-            Pair::Missing(n, want) => findings.push(Finding {
-                what: format!("path[{n}].{}", kind(want)),
-                expected: describe(want),
-                seen: "no such hop".into(),
-                at: format!("after {last}"),
-                fault: Fault::Mesh,
-            }),
-            Pair::Extra(n, seen) => {
-                last = place(seen);
-                findings.push(Finding {
-                    what: format!("path[{n}]"),
-                    expected: if n >= expected.len() { "no further hop".into() } else { "no hop of this kind here".into() },
-                    seen: summary(seen, directory),
-                    at: last.clone(),
-                    fault: Fault::Mesh,
-                });
+            Row::Missing(e) => {
+                let seen = if path.hops.is_empty() { "no hop at all".to_owned() } else { kinds(path) };
+                let at = format!("after hop {e}");
+                findings.push(finding(format!("path[{e}].{}", kind(&expected[e])), describe(&expected[e]), seen, at));
+            }
+            Row::Extra(s) => {
+                let seen = &path.hops[s];
+                let what = format!("path[{s}].{}", seen.kind());
+                findings.push(finding(what, "no such hop".to_owned(), seen.summary(), place(seen)));
             }
         }
     }
+    findings
 }
 
-/// An expected hop beside the seen one. The number is the hop's place: in the expectation, or for an extra one in the
-/// seen path.
-pub(super) enum Pair<'a> {
-    /// Of one kind, so that their fields can be compared.
-    Both(usize, &'a Hop, &'a SeenHop),
-    /// Expected, and not seen.
-    Missing(usize, &'a Hop),
-    /// Seen, and not expected.
-    Extra(usize, &'a SeenHop),
+/// The alignment of both paths.
+pub(super) fn rows(expected: &[Hop], path: &Path, directory: &Directory) -> Vec<Row> {
+    align(expected.len(), path.hops.len(), |e, s| {
+        mismatches(&expected[e], &path.hops[s], directory).map(|list| list.len())
+    })
 }
 
-/// A hop without partner costs more than any number of fields that differ.
-const ALONE: usize = 1000;
-
-/// Pairs hops of one kind in order, with as few left alone as possible, and then as few differing fields as possible.
-pub(super) fn align<'a>(expected: &'a [Hop], seen: &'a [SeenHop], directory: &Directory) -> Vec<Pair<'a>> {
-    let both = |i: usize, j: usize| {
-        let (want, hop) = (&expected[i], &seen[j]);
-        (kind(want) == seen_kind(hop)).then(|| rows(want, hop, directory).iter().filter(|row| !row.fits).count())
-    };
-    // cost[i][j]: the cheapest way to pair what begins at i and j.
-    let mut cost = vec![vec![0; seen.len() + 1]; expected.len() + 1];
-    for i in (0..=expected.len()).rev() {
-        for j in (0..=seen.len()).rev() {
-            if i == expected.len() || j == seen.len() {
-                cost[i][j] = ALONE * (expected.len() - i + seen.len() - j);
-                continue;
-            }
-            let alone = ALONE + cost[i + 1][j].min(cost[i][j + 1]);
-            cost[i][j] = both(i, j).map_or(alone, |differing| alone.min(differing + cost[i + 1][j + 1]));
+/// The wrong fields of a hop; `None` if it is of another kind.
+fn mismatches(expected: &Hop, seen: &SeenHop, directory: &Directory) -> Option<Vec<Mismatch>> {
+    match (expected, seen) {
+        (Hop::Sidecar(expected), SeenHop::Sidecar(seen)) | (Hop::Gateway(expected), SeenHop::Gateway(seen)) => {
+            Some(field::proxy(expected, seen, directory))
         }
-    }
-    let (mut i, mut j, mut pairs) = (0, 0, Vec::new());
-    while i < expected.len() || j < seen.len() {
-        let paired = i < expected.len() && j < seen.len();
-        if paired && both(i, j).is_some_and(|differing| cost[i][j] == differing + cost[i + 1][j + 1]) {
-            pairs.push(Pair::Both(i, &expected[i], &seen[j]));
-            (i, j) = (i + 1, j + 1);
-        } else if i < expected.len() && cost[i][j] == ALONE + cost[i + 1][j] {
-            pairs.push(Pair::Missing(i, &expected[i]));
-            i += 1;
-        } else {
-            pairs.push(Pair::Extra(j, &seen[j]));
-            j += 1;
-        }
-    }
-    pairs
-}
-
-/// One field of a pair of hops.
-pub(super) struct Row {
-    pub(super) key: String,
-    pub(super) expected: String,
-    pub(super) seen: String,
-    pub(super) fits: bool,
-}
-
-/// Every field that is expected of a hop, beside what was seen. Hops of different kinds have no row.
-pub(super) fn rows(want: &Hop, seen: &SeenHop, directory: &Directory) -> Vec<Row> {
-    match (want, seen) {
-        (Hop::Sidecar(want), SeenHop::Sidecar(seen)) | (Hop::Gateway(want), SeenHop::Gateway(seen)) => {
-            proxy_rows(want, seen, directory)
-        }
-        (Hop::Destination(want), SeenHop::Destination(seen)) => destination_rows(want, seen),
-        _ => Vec::new(),
+        (Hop::Destination(expected), SeenHop::Destination(seen)) => Some(field::destination(expected, seen)),
+        _ => None,
     }
 }
 
-fn proxy_rows(want: &ProxyHop, seen: &ProxySeen, directory: &Directory) -> Vec<Row> {
-    let row = |(key, matcher): (&String, &crate::scenario::matcher::Matcher)| {
-        let value = Value::proxy(seen, key, directory);
-        Row { key: key.clone(), expected: matcher.to_string(), fits: value.fits(matcher), seen: value.shown }
-    };
-    want.fields.iter().map(row).collect()
+fn finding(what: String, expected: String, seen: String, at: String) -> Finding {
+    Finding { what, expected, seen, at, fault: Fault::Mesh }
 }
 
-fn destination_rows(want: &DestinationHop, seen: &DestinationSeen) -> Vec<Row> {
-    let row = |key: &str, expected: &str, seen: &str| Row {
-        key: key.into(),
-        fits: expected == seen,
-        expected: expected.into(),
-        seen: seen.into(),
-    };
-    let mut rows = vec![
-        row("name", &want.name, &seen.name),
-        row("got", value::got(want.got.unwrap_or_default()), value::got(seen.got)),
-    ];
-    if let Some(source) = want.source {
-        let mut row = row("source", value::source(source), value::peer(&seen.source));
-        row.seen = format!("{} ({})", row.seen, seen.peer);
-        rows.push(row);
-    }
-    let fields = [("sni", &want.sni, &seen.sni), ("host", &want.host, &seen.host)];
-    for (key, matcher, value) in fields {
-        if let Some(matcher) = matcher {
-            let value = Value::optional(value.as_deref());
-            let (expected, fits) = (matcher.to_string(), value.fits(matcher));
-            rows.push(Row { key: key.into(), expected, fits, seen: value.shown });
-        }
-    }
-    for (name, matcher) in &want.headers {
-        let value = Value::header(&seen.headers, name);
-        let (expected, fits) = (matcher.to_string(), value.fits(matcher));
-        rows.push(Row { key: format!("headers.{name}"), expected, fits, seen: value.shown });
-    }
-    rows
-}
-
-pub(super) fn kind(hop: &Hop) -> &'static str {
+fn kind(hop: &Hop) -> &'static str {
     match hop {
         Hop::Sidecar(_) => "sidecar",
         Hop::Gateway(_) => "gateway",
@@ -168,50 +63,40 @@ pub(super) fn kind(hop: &Hop) -> &'static str {
     }
 }
 
-pub(super) fn seen_kind(hop: &SeenHop) -> &'static str {
-    match hop {
-        SeenHop::Sidecar(_) => "sidecar",
-        SeenHop::Gateway(_) => "gateway",
-        SeenHop::Destination(_) => "destination",
-    }
-}
-
 /// An expected hop in one line.
 pub(super) fn describe(hop: &Hop) -> String {
     match hop {
         Hop::Sidecar(proxy) | Hop::Gateway(proxy) => {
-            let fields: Vec<_> = proxy.fields.iter().map(|(key, matcher)| format!("{key} {matcher}")).collect();
-            format!("{}{}{}", kind(hop), if fields.is_empty() { "" } else { ": " }, fields.join(", "))
+            let fields: Vec<_> = proxy.fields.iter().map(|(name, matcher)| format!("{name} {matcher}")).collect();
+            format!("{} {}", kind(hop), fields.join(", ")).trim_end().to_owned()
         }
         Hop::Destination(destination) => {
-            format!("destination: {} got {}", destination.name, value::got(destination.got.unwrap_or_default()))
+            let mut words = vec![format!("destination {}", destination.name)];
+            words.push(format!("got {}", got_name(destination.got.unwrap_or_default())));
+            words.extend(destination.sni.as_ref().map(|m| format!("SNI {m}")));
+            words.extend(destination.host.as_ref().map(|m| format!("Host {m}")));
+            words.extend(destination.headers.iter().map(|(name, m)| format!("{name}: {m}")));
+            words.extend(destination.source.map(|source| format!("from the {}", source_name(source))));
+            words.join(", ")
         }
     }
 }
 
-/// The fields by which a proxy's line is told at a glance.
-pub(super) const GLANCE: [&str; 6] = ["cluster", "upstream", "flags", "code", "details", "route"];
-
-/// A seen hop in one line.
-pub(super) fn summary(hop: &SeenHop, directory: &Directory) -> String {
-    match hop {
-        SeenHop::Sidecar(proxy) | SeenHop::Gateway(proxy) => {
-            let fields = GLANCE.iter().filter_map(|key| {
-                proxy.record.get(value::field_name(key))?;
-                Some(format!("{key} {}", Value::proxy(proxy, key, directory).shown))
-            });
-            format!("{}: {}", seen_kind(hop), fields.collect::<Vec<_>>().join(", "))
-        }
-        SeenHop::Destination(seen) => {
-            format!("destination: {} got {} from {}", seen.name, value::got(seen.got), seen.peer)
-        }
+fn source_name(source: crate::scenario::schema::Source) -> &'static str {
+    match source {
+        crate::scenario::schema::Source::Client => "client",
+        crate::scenario::schema::Source::Gateway => "gateway",
     }
 }
 
-/// Where a hop was seen.
+fn kinds(path: &Path) -> String {
+    let kinds: Vec<_> = path.hops.iter().map(SeenHop::kind).collect();
+    format!("no such hop (seen: {})", kinds.join(" > "))
+}
+
 fn place(hop: &SeenHop) -> String {
     match hop {
         SeenHop::Sidecar(proxy) | SeenHop::Gateway(proxy) => format!("{}: {}", proxy.pod, proxy.line),
-        SeenHop::Destination(seen) => format!("record of {}, peer {}", seen.name, seen.peer),
+        SeenHop::Destination(seen) => format!("the record of {} for the connection from {}", seen.name, seen.peer),
     }
 }

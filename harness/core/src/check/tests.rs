@@ -1,196 +1,193 @@
-//! What holds has no finding; one altered thing has exactly the finding that names it.
+//! Comparing field by field, with expectations written as scenarios write them.
 
-use super::fixture::*;
+use std::net::IpAddr;
+
 use super::*;
-use crate::path::SeenHop;
+use crate::access_log::Record;
+use crate::evidence::{ClientResult, PodSeen};
+use crate::path::{DestinationSeen, JoinedBy, Path, PeerOf, ProxySeen, SeenHop, State};
+use crate::scenario::schema::Got;
 
-/// What each finding is about.
-fn names(expect: &Expect, observation: &Observation, joined: &Joined) -> Vec<String> {
-    check(expect, observation, joined, &directory()).into_iter().map(|finding| finding.what).collect()
-}
-
-fn seen(hops: Vec<SeenHop>) -> Vec<String> {
-    names(&expect_gateway(), &observation(&[SIDECAR_TCP]), &joined(hops))
-}
-
-#[test]
-fn what_is_expected_and_seen_has_no_finding() {
-    assert_eq!(seen(through_gateway()), Vec::<String>::new());
-}
-
-#[test]
-fn a_wrong_field_names_its_hop_and_nothing_else() {
-    let mut hops = through_gateway();
-    hops[1] = proxy("gateway", &GATEWAY_TCP.replace("outbound|1234||my.server.com", "PassthroughCluster"));
-    assert_eq!(seen(hops), ["path[1].gateway.cluster"]);
-
-    let mut hops = through_gateway();
-    hops[0] = proxy("sidecar", &SIDECAR_TCP.replace("\"10.244.0.9:2234\"", "\"192.168.0.78:1234\""));
-    assert_eq!(seen(hops), ["path[0].sidecar.upstream"]);
-
-    let mut hops = through_gateway();
-    hops[1] = proxy("gateway", &GATEWAY_TCP.replace("\" 0 - - -", "\" 0 UF,URX - -"));
-    assert_eq!(seen(hops), ["path[1].gateway.flags"]);
-
-    let mut hops = through_gateway();
-    hops[2] = destination("other-server", "10.244.0.8:5", "client");
-    assert_eq!(seen(hops), ["path[2].destination.name", "path[2].destination.source"]);
-}
-
-#[test]
-fn a_missing_hop_is_the_one_that_is_missing() {
-    let mut hops = through_gateway();
-    hops.remove(1);
-    assert_eq!(seen(hops), ["path[1].gateway"]);
-    let mut hops = through_gateway();
-    hops.remove(0);
-    assert_eq!(seen(hops), ["path[0].sidecar"]);
-    let mut hops = through_gateway();
-    hops.pop();
-    let findings = check(&expect_gateway(), &observation(&[]), &joined(hops), &directory());
-    assert_eq!(findings.len(), 1);
-    assert_eq!(findings[0].what, "path[2].destination");
-    assert!(findings[0].at.contains("istio-egressgateway-1"), "{}", findings[0].at);
-    assert_eq!(seen(Vec::new()), ["path[0].sidecar", "path[1].gateway", "path[2].destination"]);
-}
-
-#[test]
-fn a_hop_too_many_is_named_at_its_place() {
-    // The second of two gateway hops does not fit the expectation, so that is the one too many.
-    let mut hops = through_gateway();
-    hops.insert(2, proxy("gateway", &GATEWAY_TCP.replace("my.server.com", "elsewhere")));
-    assert_eq!(seen(hops), ["path[2]"]);
-    let mut hops = through_gateway();
-    hops.push(destination("my-server", "10.244.0.9:33002", "gateway"));
-    assert_eq!(seen(hops), ["path[3]"]);
-    // An empty list means that nothing leaves the client.
-    let nothing = expect("path: []");
-    assert_eq!(names(&nothing, &observation(&[]), &joined(vec![proxy("sidecar", BLACK_HOLE)])), ["path[0]"]);
-    assert_eq!(names(&nothing, &observation(&[]), &joined(Vec::new())), Vec::<String>::new());
-}
-
-#[test]
-fn hops_in_another_order_do_not_pass() {
-    let mut hops = through_gateway();
-    hops.swap(0, 1);
-    assert_eq!(seen(hops).len(), 2, "one hop too many and one missing");
-}
-
-#[test]
-fn short_forms_and_full_names_mean_the_same() {
-    let full = "path: [{sidecar: {upstream_cluster: BlackHoleCluster, response_flags: [UH], route_name: absent}}]";
-    let short = "path: [{sidecar: {cluster: BlackHoleCluster, flags: [UH], route: absent, upstream: absent}}]";
-    let joined = joined(vec![proxy("sidecar", BLACK_HOLE)]);
-    for yaml in [full, short] {
-        assert_eq!(names(&expect(yaml), &observation(&[BLACK_HOLE]), &joined), Vec::<String>::new(), "{yaml}");
-    }
-    let http = "path: [{sidecar: {code: 502, details: direct_response, route: block_all, authority: httpbin.org, cluster: absent}}]";
-    let hops = super::fixture::joined(vec![proxy("sidecar", BLOCK_ALL)]);
-    assert_eq!(names(&expect(http), &observation(&[]), &hops), Vec::<String>::new());
-}
-
-#[test]
-fn flags_are_a_set() {
-    let joined = joined(vec![proxy("sidecar", &BLACK_HOLE.replace(" UH ", " URX,UF "))]);
-    let with = |yaml: &str| names(&expect(yaml), &observation(&[]), &joined).len();
-    assert_eq!(with("path: [{sidecar: {flags: [UF, URX]}}]"), 0);
-    assert_eq!(with("path: [{sidecar: {flags: [UF]}}]"), 1);
-    assert_eq!(with("path: [{sidecar: {flags: absent}}]"), 1);
-}
-
-#[test]
-fn an_upstream_goes_by_every_name_and_not_means_none_of_them() {
-    let joined = joined(vec![proxy("gateway", GATEWAY_TCP)]);
-    let with = |matcher: &str| {
-        let yaml = format!("path: [{{gateway: {{upstream: {matcher}}}}}]");
-        names(&expect(&yaml), &observation(&[]), &joined).is_empty()
-    };
-    for matcher in ["my-server", "192.168.0.78", "\"192.168.0.78:1234\"", "{in: [x, my-server]}", "{not: gateway}"] {
-        assert!(with(matcher), "{matcher}");
-    }
-    for matcher in ["gateway", "{not: my-server}", "{not: 192.168.0.78}", "absent", "192.168.0.7"] {
-        assert!(!with(matcher), "{matcher}");
+fn directory() -> Directory {
+    let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+    Directory {
+        destinations: [(ip("192.0.2.7"), vec!["shop".to_owned(), "bank".to_owned()])].into(),
+        gateways: vec![ip("10.244.0.4")],
     }
 }
 
-#[test]
-fn what_curl_said_is_compared_field_by_field() {
-    let observation = observation(&[]);
-    let with = |yaml: &str| names(&expect(yaml), &observation, &joined(Vec::new()));
-    assert_eq!(with("client: {exit: {in: [52, 56]}, status: absent}"), ["client.exit", "client.status"]);
-    assert_eq!(with("client: {body: absent, stderr: {contains: refused}}"), ["client.body", "client.stderr"]);
-    assert_eq!(with("client: {remote: 10.0.0.1, headers: {server: envoy, CONTENT-TYPE: text/html}}").len(), 2);
+fn proxy(fields: &[(&str, &str)]) -> ProxySeen {
+    let mut record = Record::default();
+    fields.iter().for_each(|(field, value)| record.set(field, value));
+    ProxySeen { pod: "ns/meshed".into(), record, line: "THE LINE".into(), joined_by: JoinedBy::Sockets }
 }
 
-#[test]
-fn an_answer_that_was_cut_off_is_the_harness_fault() {
-    let mut observation = observation(&[]);
-    observation.client = None;
-    let findings = check(&expect("client: {exit: 0}"), &observation, &joined(Vec::new()), &directory());
-    assert_eq!(findings.iter().map(|f| (f.what.as_str(), f.fault)).collect::<Vec<_>>(), [("client", Fault::Harness)]);
-}
-
-#[test]
-fn a_path_that_is_not_closed_never_passes_and_never_blames_the_mesh() {
-    for state in [State::Open { waiting_for: "the gateway".into() }, State::Inconclusive { why: "a port twice".into() }] {
-        let joined = Joined { state, ..joined(through_gateway()) };
-        let findings = check(&expect_gateway(), &observation(&[SIDECAR_TCP]), &joined, &directory());
-        assert_eq!(findings.len(), 1);
-        assert_eq!((findings[0].what.as_str(), findings[0].fault), ("path", Fault::Harness));
+fn server() -> DestinationSeen {
+    DestinationSeen {
+        name: "shop".into(),
+        address: "192.0.2.7:443".parse().expect("a socket"),
+        got: Got::Request,
+        sni: Some("shop.example".into()),
+        host: Some("shop.example".into()),
+        method: Some("GET".into()),
+        path: Some("/".into()),
+        headers: vec![("X-A".into(), "1".into()), ("x-a".into(), "2".into())],
+        error: None,
+        peer: "10.244.0.4:50002".parse().expect("a socket"),
+        source: PeerOf::Gateway,
+        connections: 1,
+        joined_by: JoinedBy::Sockets,
     }
 }
 
-#[test]
-fn refusals_are_expected_or_a_finding() {
-    let refused = ["admission webhook denied: hosts must be set".to_owned()];
-    let expect = |text: &str| ApplyExpect { rejected: serde_saphyr::from_str(text).expect("a matcher") };
-    assert_eq!(check_apply(None, &[]), []);
-    assert_eq!(check_apply(None, &refused)[0].fault, Fault::Environment);
-    assert_eq!(check_apply(Some(&expect("{contains: hosts must}")), &refused), []);
-    assert_eq!(check_apply(Some(&expect("{contains: other}")), &refused)[0].fault, Fault::Mesh);
-    assert_eq!(check_apply(Some(&expect("{contains: hosts must}")), &[])[0].seen, "accepted");
+fn observation() -> Observation {
+    Observation {
+        token: None,
+        client: Some(ClientResult {
+            exit: 56,
+            status: None,
+            headers: vec![("Server".into(), "envoy".into())],
+            body: "Hello".into(),
+            stderr: "* x\ncurl: (56) Recv failure: Connection reset by peer\n".into(),
+            local: None,
+            remote: "192.0.2.7:443".parse().ok(),
+            total_ms: 3.0,
+            connects: 1,
+        }),
+        client_pod: PodSeen { name: "ns/meshed".into(), ip: None },
+        sidecar: Some(vec![]),
+        gateways: vec![],
+        servers: vec![],
+        sentinel: None,
+    }
+}
+
+fn joined(hops: Vec<SeenHop>) -> Joined {
+    Joined { path: Path { hops }, leftovers: vec![], state: State::Closed }
+}
+
+/// The findings in short: what, expected, seen.
+fn found(expect: &str, hops: Vec<SeenHop>) -> Vec<String> {
+    let expect: Expect = serde_saphyr::from_str(expect).expect("an expectation");
+    let findings = check(&expect, &observation(), &joined(hops), &directory());
+    findings.iter().map(|f| format!("{}: {} | {}", f.what, f.expected, f.seen)).collect()
 }
 
 #[test]
-fn explanations_read_as_they_should() {
-    let explained = |expect: &Expect, observation: &Observation, joined: &Joined| {
-        let findings = check(expect, observation, joined, &directory());
-        explain(expect, observation, joined, &findings, "egress-conformance run egress-gateway/tcp")
-    };
-    let observation = observation(&[BLACK_HOLE]);
-    let blocked = explained(&expect_gateway(), &observation, &joined(vec![proxy("sidecar", BLACK_HOLE)]));
-    insta::assert_snapshot!("blocked_by_registry_only", blocked);
-    let mut hops = through_gateway();
-    hops[1] = proxy(
-        "gateway",
-        &GATEWAY_TCP.replace("\" 0 - - -", "\" 0 UF - -").replace("outbound|1234||my.server.com", "outbound|1234||my.srv"),
+fn the_clients_answer() {
+    let none: [String; 0] = [];
+    let right = "client: {exit: {in: [52, 56]}, status: absent, body: {contains: ell}, remote: 192.0.2.7, headers: {server: envoy, x: absent}}";
+    assert_eq!(found(right, vec![]), none);
+    assert_eq!(
+        found("client: {exit: 0, status: 200, headers: {server: other}}", vec![]),
+        [
+            "client.exit: 0 | 56 (curl: (56) Recv failure: Connection reset by peer)",
+            "client.status: 200 | absent",
+            "client.headers.server: other | envoy"
+        ]
     );
-    hops.insert(2, proxy("gateway", GATEWAY_TCP));
-    insta::assert_snapshot!("one_hop_too_many", explained(&expect_gateway(), &observation, &joined(hops)));
-    let nothing = explained(&expect("path: []"), &observation, &joined(vec![proxy("sidecar", BLOCK_ALL)]));
-    insta::assert_snapshot!("answered_by_the_sidecar", nothing);
 }
 
 #[test]
-fn hints_name_the_object_to_look_at() {
-    let says = |kind: &str, line: &str| match proxy(kind, line) {
-        SeenHop::Gateway(proxy) => hint(&proxy, true, &directory()),
-        SeenHop::Sidecar(proxy) => hint(&proxy, false, &directory()),
-        SeenHop::Destination(_) => None,
-    };
-    assert_eq!(says("sidecar", SIDECAR_TCP), None);
-    for (kind, line, part) in [
-        ("sidecar", BLACK_HOLE.to_owned(), "no ServiceEntry"),
-        ("sidecar", BLOCK_ALL.to_owned(), "no virtual host for host httpbin.org"),
-        ("sidecar", BLOCK_ALL.replace("block_all", "allow_any"), "ALLOW_ANY"),
-        ("sidecar", SIDECAR_TCP.replace("\" 0 -", "\" 0 NC"), "port 2234"),
-        ("sidecar", SIDECAR_TCP.replace("\" 0 -", "\" 0 UF,URX"), "no Gateway object opens that port"),
-        ("gateway", GATEWAY_TCP.replace("\" 0 -", "\" 0 UF,URX"), "my-server (192.168.0.78:1234) failed"),
-        ("gateway", GATEWAY_TCP.replace("\" 0 - -", "\" 0 NR filter_chain_not_found"), "no filter chain for server name (none)"),
-        ("gateway", BLOCK_ALL.replace("502 - direct_response", "404 NR route_not_found").replace("block_all", "-"), "The gateway's listener has no route"),
-        ("gateway", GATEWAY_TCP.replace("\" 0 -", "\" 0 UH"), "has no endpoint"),
-    ] {
-        let said = says(kind, &line).unwrap_or_default();
-        assert!(said.contains(part), "{line}\n{said}");
+fn an_answer_that_is_not_whole_is_the_harness_own_fault() {
+    let expect: Expect = serde_saphyr::from_str("client: {exit: 0}").expect("an expectation");
+    let lost = Observation { client: None, ..observation() };
+    let findings = check(&expect, &lost, &joined(vec![]), &directory());
+    assert_eq!((findings.len(), findings[0].fault), (1, Fault::Harness));
+    let mut misused = observation();
+    misused.client.as_mut().expect("a client").exit = 2;
+    assert_eq!(check(&expect, &misused, &joined(vec![]), &directory())[0].fault, Fault::Harness);
+}
+
+#[test]
+fn short_names_sets_and_the_names_of_an_upstream() {
+    let none: [String; 0] = [];
+    let hop = |fields: &[(&str, &str)]| vec![SeenHop::Sidecar(proxy(fields))];
+    let failed = &[("response_flags", "URX,UF"), ("upstream_host", "192.0.2.7:443"), ("route_name", "r")];
+    for right in ["shop", "bank", "192.0.2.7", "\"192.0.2.7:443\"", "{not: gateway}", "{in: [gateway, bank]}"] {
+        let expect = format!("path: [{{sidecar: {{flags: [UF, URX], upstream: {right}, route: r, cluster: absent}}}}]");
+        assert_eq!(found(&expect, hop(failed)), none, "{right}");
     }
+    let to_gateway = &[("upstream_host", "10.244.0.4:8080")];
+    assert_eq!(found("path: [{sidecar: {upstream: gateway, flags: absent}}]", hop(to_gateway)), none);
+    assert_eq!(
+        found("path: [{sidecar: {upstream: shop}}]", hop(to_gateway)),
+        ["path[0].sidecar.upstream: shop | gateway (10.244.0.4:8080)"]
+    );
+    assert_eq!(
+        found("path: [{sidecar: {upstream: {not: shop}, flags: [UF]}}]", hop(failed)),
+        ["path[0].sidecar.flags: [UF] | URX,UF", "path[0].sidecar.upstream: not shop | shop, bank (192.0.2.7:443)"]
+    );
+    assert_eq!(found("path: [{sidecar: {upstream: absent}}]", hop(&[])), none);
+    assert_eq!(found("path: [{sidecar: {upstream: shop}}]", hop(&[])), ["path[0].sidecar.upstream: shop | absent"]);
+}
+
+#[test]
+fn what_the_server_saw() {
+    let none: [String; 0] = [];
+    let right = "path: [{destination: {name: shop, sni: shop.example, host: {contains: shop}, headers: {X-a: \"1, 2\", y: absent}, source: gateway}}]";
+    assert_eq!(found(right, vec![SeenHop::Destination(server())]), none);
+    let wrong = "path: [{destination: {name: bank, got: tls-error, sni: absent, headers: {y: z}, source: client}}]";
+    assert_eq!(
+        found(wrong, vec![SeenHop::Destination(server())]),
+        [
+            "path[0].destination.name: bank | shop",
+            "path[0].destination.got: tls-error | request",
+            "path[0].destination.sni: absent | shop.example",
+            "path[0].destination.headers.y: z | absent",
+            "path[0].destination.source: client | gateway (10.244.0.4:50002)"
+        ]
+    );
+}
+
+#[test]
+fn number_kinds_and_order_of_hops() {
+    let none: [String; 0] = [];
+    assert_eq!(found("path: []", vec![]), none);
+    assert_eq!(
+        found("path: [{sidecar: {}}, {destination: {name: shop}}]", vec![]),
+        [
+            "path[0].sidecar: sidecar | no hop at all",
+            "path[1].destination: destination shop, got request | no hop at all"
+        ]
+    );
+    let hops = || vec![SeenHop::Sidecar(proxy(&[])), SeenHop::Destination(server())];
+    assert_eq!(
+        found("path: []", hops()).iter().map(|f| f.split(':').next().unwrap_or_default()).collect::<Vec<_>>(),
+        ["path[0].sidecar", "path[1].destination"]
+    );
+    let turned = "path: [{destination: {name: shop}}, {sidecar: {}}]";
+    assert_eq!(found(turned, hops()).len(), 2);
+}
+
+#[test]
+fn what_became_of_apply() {
+    let expect: ApplyExpect = serde_saphyr::from_str("rejected: {contains: endpoints}").expect("an expectation");
+    let refused = |text: &str| vec![text.to_owned()];
+    assert_eq!(check_apply(None, &[]), []);
+    assert_eq!(check_apply(None, &refused("no"))[0].seen, "refused: no");
+    assert_eq!(check_apply(Some(&expect), &refused("NONE must not have endpoints")), []);
+    assert_eq!(check_apply(Some(&expect), &refused("other"))[0].seen, "refused: other");
+    assert_eq!(check_apply(Some(&expect), &[])[0].seen, "accepted");
+}
+
+#[test]
+fn the_explanation_shows_both_paths_and_where_to_look() {
+    let text = "
+client: {exit: 0}
+path:
+- sidecar: {cluster: \"outbound|443||gw.istio-system.svc.cluster.local\", upstream: gateway, flags: absent}
+- gateway: {cluster: \"outbound|443||shop.example\"}
+- destination: {name: shop, source: gateway}
+";
+    let expect: Expect = serde_saphyr::from_str(text).expect("an expectation");
+    let blocked = proxy(&[
+        ("response_flags", "UH"),
+        ("upstream_cluster", "BlackHoleCluster"),
+        ("downstream_local_address", "192.0.2.7:443"),
+        ("requested_server_name", "shop.example"),
+    ]);
+    let joined = joined(vec![SeenHop::Sidecar(blocked)]);
+    let findings = check(&expect, &observation(), &joined, &directory());
+    insta::assert_snapshot!(explain(&expect, &observation(), &joined, &findings, "egress-conformance run a/b"));
 }

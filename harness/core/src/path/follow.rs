@@ -1,6 +1,6 @@
 //! Following a request from witness to witness.
 //!
-//! Every line and record is used at most once, so following ends. Start at [`Chain::from_sidecar`].
+//! Every line and record is used at most once, so following ends. Start at [`Chain::follow_sidecar`].
 
 use std::net::SocketAddr;
 
@@ -43,7 +43,7 @@ impl<'a> Chain<'a> {
     }
 
     /// The sidecar's lines of this request, each followed to its end.
-    pub(super) fn from_sidecar(&mut self) {
+    pub(super) fn follow_sidecar(&mut self) {
         let mut starts = self.sidecar_lines();
         starts.sort_by_key(|(line, _)| (self.witnesses.lines[*line].record.start_time(), *line));
         let sockets: Vec<_> =
@@ -91,7 +91,7 @@ impl<'a> Chain<'a> {
     }
 
     /// What was reached by curl's own socket, past the sidecar or without one.
-    pub(super) fn from_client(&mut self) {
+    pub(super) fn follow_client(&mut self) {
         let w = &self.witnesses;
         if let Some(socket) = w.local {
             let from = From { pod: w.observation.client_pod.name.clone(), socket, http: false, path: None, sharing: 1 };
@@ -154,7 +154,9 @@ impl<'a> Chain<'a> {
             .lines
             .iter()
             .enumerate()
-            .filter(|(_, l)| l.gateway && !l.used && l.downstream() == Some(from.socket) && w.token_in(l) != Some(false))
+            .filter(|(_, l)| {
+                l.gateway && !l.used && l.downstream() == Some(from.socket) && w.token_in(l) != Some(false)
+            })
             .map(|(n, l)| (n, w.token_in(l), l.record.get("path") == from.path.as_deref()))
             .collect();
         if from.sharing > 1 {
@@ -168,8 +170,9 @@ impl<'a> Chain<'a> {
             }
             return true;
         }
-        let connections: Vec<_> =
-            (0..w.connections.len()).filter(|n| w.connections[*n].peer == from.socket && !w.connections[*n].used).collect();
+        let connections: Vec<_> = (0..w.connections.len())
+            .filter(|n| w.connections[*n].peer == from.socket && !w.connections[*n].used)
+            .collect();
         let mut any = false;
         for n in connections {
             let token = self.witnesses.token;
@@ -179,12 +182,8 @@ impl<'a> Chain<'a> {
                 other => Some(by_sockets(other)),
             };
             let only_one = from.sharing > 1;
-            any |= self.take_connection(
-                n,
-                |request| ours(token.map(|t| request.carries(t))),
-                JoinedBy::Sockets,
-                only_one,
-            );
+            any |=
+                self.take_connection(n, |request| ours(token.map(|t| request.carries(t))), JoinedBy::Sockets, only_one);
         }
         any
     }

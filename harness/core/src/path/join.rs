@@ -14,8 +14,8 @@ use crate::evidence::Observation;
 #[must_use]
 pub fn join(observation: &Observation, format: &Format) -> Joined {
     let mut chain = Chain::new(Witnesses::read(observation, format));
-    chain.from_sidecar();
-    chain.from_client();
+    chain.follow_sidecar();
+    chain.follow_client();
     chain.complete = chain.waiting.is_none() && !chain.hops.is_empty();
     chain.beside();
     let state = state::of(&chain);

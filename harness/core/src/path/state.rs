@@ -48,9 +48,9 @@ fn silence(chain: &Chain<'_>, client: &ClientResult) -> State {
     }
     match (&observation.sentinel, client.status) {
         (Some(_), None) => State::Closed,
-        (Some(_), Some(status)) => State::Inconclusive {
-            why: format!("curl has a response ({status}), and no hop that it knows of sent one"),
-        },
+        (Some(_), Some(status)) => {
+            State::Inconclusive { why: format!("curl has a response ({status}), and no hop that it knows of sent one") }
+        }
         (None, _) => State::Open { waiting_for: format!("anything about the request of {pod}: no witness has spoken") },
     }
 }

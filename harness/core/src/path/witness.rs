@@ -73,7 +73,10 @@ impl<'a> Witnesses<'a> {
                 Err(error) => self.unparsed.push(Leftover::Line {
                     pod: pod.name.clone(),
                     line: line.clone(),
-                    why: format!("does not fit the access-log format at byte {}: expected {}", error.at, error.expected),
+                    why: format!(
+                        "does not fit the access-log format at byte {}: expected {}",
+                        error.at, error.expected
+                    ),
                 }),
             }
         }

@@ -1,217 +1,135 @@
-//! Two reports side by side: which verdicts and which paths differ.
-//!
-//! What two runs never share is left out: addresses, ports, pods, times, and the order of flags. Start at [`compare`].
+//! Two reports beside each other: verdicts and paths, whatever differs from run to run (addresses, times) left aside.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::LazyLock;
 
-use regex::Regex;
+use super::model::{Report, ScenarioResult, StepResult};
+use crate::path::{DestinationSeen, ProxySeen, SeenHop};
 
-use super::model::{Report, ScenarioResult};
-use super::outcome::Outcome;
-use crate::path::{Path, PeerOf, ProxySeen, SeenHop};
-use crate::scenario::schema::Got;
-
-/// How a second report differs from a first one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What differs between two reports. [`fmt::Display`] writes it as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// What differs, in the order of the first report; scenarios that only the second has come last.
-    pub changes: Vec<Change>,
-    /// How many scenarios both reports have.
-    pub shared: usize,
+    /// The differences, by scenario.
+    pub differences: Vec<Difference>,
 }
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Only the first report has this scenario, with this outcome.
-    OnlyFirst {
-        /// The scenario.
-        id: String,
-        /// Its outcome.
-        outcome: Outcome,
-    },
-    /// Only the second report has this scenario, with this outcome.
-    OnlySecond {
-        /// The scenario.
-        id: String,
-        /// Its outcome.
-        outcome: Outcome,
-    },
-    /// The outcomes of a scenario differ.
-    Outcome {
-        /// The scenario.
-        id: String,
-        /// In the first report.
-        first: Outcome,
-        /// In the second report.
-        second: Outcome,
-    },
-    /// The paths of a step differ; `None`: the step has no path there.
-    Path {
-        /// The scenario.
-        id: String,
-        /// The step.
-        step: String,
-        /// The hops in the first report, one text each, without addresses.
-        first: Option<Vec<String>>,
-        /// The hops in the second report.
-        second: Option<Vec<String>>,
-    },
+pub struct Difference {
+    /// The scenario's id.
+    pub scenario: String,
+    /// The step's name, where it is about one.
+    pub step: Option<String>,
+    /// What differs.
+    pub what: String,
+    /// In the first report.
+    pub first: String,
+    /// In the second report.
+    pub second: String,
 }
 
 impl Comparison {
-    /// Whether nothing differs.
+    /// Whether the reports say the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.differences.is_empty()
+    }
+
+    fn add(&mut self, scenario: &str, step: Option<&str>, what: &str, first: String, second: String) {
+        if first != second {
+            let (scenario, step, what) = (scenario.to_owned(), step.map(str::to_owned), what.to_owned());
+            self.differences.push(Difference { scenario, step, what, first, second });
+        }
     }
 }
 
-/// Compares verdicts and paths. A scenario that ran several times is compared run by run.
+/// Compares the verdicts and paths of two reports, scenario by scenario and step by step.
 #[must_use]
 pub fn compare(first: &Report, second: &Report) -> Comparison {
-    let (a, b) = (by_run(first), by_run(second));
     let mut comparison = Comparison::default();
-    for (key, scenario) in &a {
-        let found = b.iter().find(|(other, _)| other == key);
-        let Some((_, other)) = found else {
-            let (id, outcome) = (scenario.id.clone(), scenario.outcome);
-            comparison.changes.push(Change::OnlyFirst { id, outcome });
-            continue;
-        };
-        comparison.shared += 1;
-        if scenario.outcome != other.outcome {
-            let (id, first, second) = (scenario.id.clone(), scenario.outcome, other.outcome);
-            comparison.changes.push(Change::Outcome { id, first, second });
+    let by_id = |report: &Report| -> BTreeMap<String, ScenarioResult> {
+        report.scenarios.iter().map(|s| (s.id.clone(), s.clone())).collect()
+    };
+    let (a, b) = (by_id(first), by_id(second));
+    let mut ids: Vec<_> = a.keys().chain(b.keys()).collect();
+    ids.sort();
+    ids.dedup();
+    for id in ids {
+        match (a.get(id), b.get(id)) {
+            (Some(a), Some(b)) => scenario(&mut comparison, a, b),
+            (a, b) => {
+                let there = |s: Option<&ScenarioResult>| s.map_or("not run".to_owned(), |s| s.outcome.to_string());
+                comparison.add(id, None, "outcome", there(a), there(b));
+            }
         }
-        comparison.changes.extend(paths(scenario, other));
-    }
-    for (_, scenario) in b.iter().filter(|(key, _)| !a.iter().any(|(other, _)| other == key)) {
-        comparison.changes.push(Change::OnlySecond { id: scenario.id.clone(), outcome: scenario.outcome });
     }
     comparison
 }
 
-/// The scenarios with their id and how often that id came before.
-fn by_run(report: &Report) -> Vec<((&str, usize), &ScenarioResult)> {
-    let mut runs: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut number = |id| {
-        let count = runs.entry(id).or_default();
-        *count += 1;
-        *count
-    };
-    report.scenarios.iter().map(|scenario| ((scenario.id.as_str(), number(scenario.id.as_str())), scenario)).collect()
-}
-
-fn paths(a: &ScenarioResult, b: &ScenarioResult) -> Vec<Change> {
-    let names = a.steps.iter().chain(b.steps.iter().filter(|s| !a.steps.iter().any(|t| t.name == s.name)));
-    let of = |scenario: &ScenarioResult, name: &str| {
-        scenario.steps.iter().find(|step| step.name == name).and_then(|step| step.path.as_ref()).map(shape)
-    };
-    names
-        .filter_map(|step| {
-            let (first, second) = (of(a, &step.name), of(b, &step.name));
-            let (id, step) = (a.id.clone(), step.name.clone());
-            (first != second).then_some(Change::Path { id, step, first, second })
-        })
-        .collect()
-}
-
-/// A path without what two runs never share.
-fn shape(path: &Path) -> Vec<String> {
-    path.hops.iter().map(hop_shape).collect()
-}
-
-fn hop_shape(hop: &SeenHop) -> String {
-    match hop {
-        SeenHop::Sidecar(proxy) => format!("sidecar {}", proxy_shape(proxy)),
-        SeenHop::Gateway(proxy) => format!("gateway {}", proxy_shape(proxy)),
-        SeenHop::Destination(seen) => {
-            let got = match seen.got {
-                Got::Request => "request",
-                Got::Connection => "connection",
-                Got::TlsError => "tls-error",
-            };
-            let source = match seen.source {
-                PeerOf::Client => "client",
-                PeerOf::Gateway => "gateway",
-                PeerOf::Other => "other",
-            };
-            let extra = [("sni", &seen.sni), ("host", &seen.host)];
-            let extra: String = extra
-                .iter()
-                .filter_map(|(name, value)| Some(format!(", {name} {}", without_addresses((*value).as_deref()?))))
-                .collect();
-            format!("destination {} got {got}{extra}, source {source}", seen.name)
+fn scenario(comparison: &mut Comparison, a: &ScenarioResult, b: &ScenarioResult) {
+    comparison.add(&a.id, None, "outcome", a.outcome.to_string(), b.outcome.to_string());
+    let names: Vec<_> = a.steps.iter().chain(b.steps.iter().filter(|s| find(a, &s.name).is_none())).collect();
+    for name in names.iter().map(|step| step.name.as_str()) {
+        let (first, second) = (find(a, name), find(b, name));
+        let outcome = |s: Option<&StepResult>| s.map_or("not run".to_owned(), |s| s.outcome.to_string());
+        comparison.add(&a.id, Some(name), "outcome", outcome(first), outcome(second));
+        if let (Some(first), Some(second)) = (first, second) {
+            comparison.add(&a.id, Some(name), "path", path(first), path(second));
         }
     }
 }
 
-/// The fields of a proxy's line that are the same in every run of the same configuration.
-const STABLE: [(&str, &str); 6] = [
-    ("cluster", "upstream_cluster"),
-    ("route", "route_name"),
-    ("host", "authority"),
-    ("sni", "requested_server_name"),
-    ("code", "response_code"),
-    ("details", "response_code_details"),
-];
-
-fn proxy_shape(proxy: &ProxySeen) -> String {
-    let fields = STABLE.iter().filter_map(|(title, field)| {
-        let value = proxy.record.get(field).filter(|value| *value != "0")?;
-        Some(format!("{title} {}", without_addresses(value)))
-    });
-    let mut flags = proxy.record.flags();
-    flags.sort_unstable();
-    let flags = (!flags.is_empty()).then(|| format!("flags {}", flags.join(",")));
-    fields.chain(flags).collect::<Vec<_>>().join(", ")
+fn find<'s>(scenario: &'s ScenarioResult, name: &str) -> Option<&'s StepResult> {
+    scenario.steps.iter().find(|step| step.name == name)
 }
 
-/// Addresses are written alike; an address's port is kept, because configuration decides on it.
-fn without_addresses(text: &str) -> String {
-    static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]").expect("the pattern is a constant")
-    });
-    ADDRESS.replace_all(text, "ADDRESS").into_owned()
+/// A path without what differs from run to run.
+fn path(step: &StepResult) -> String {
+    let Some(path) = &step.path else { return "none".to_owned() };
+    let hops: Vec<_> = path
+        .hops
+        .iter()
+        .map(|hop| match hop {
+            SeenHop::Sidecar(seen) | SeenHop::Gateway(seen) => format!("{} {}", hop.kind(), proxy(seen)),
+            SeenHop::Destination(seen) => format!("destination {}", destination(seen)),
+        })
+        .collect();
+    if hops.is_empty() { "no hop".to_owned() } else { hops.join(" > ") }
+}
+
+fn proxy(seen: &ProxySeen) -> String {
+    let mut flags = seen.record.flags();
+    flags.sort_unstable();
+    let field = |name: &str| seen.record.get(name).unwrap_or("-").to_owned();
+    let words = [
+        field("upstream_cluster"),
+        format!("route {}", field("route_name")),
+        format!("code {}", field("response_code")),
+        format!("flags {}", if flags.is_empty() { "-".to_owned() } else { flags.join(",") }),
+        format!("SNI {}", field("requested_server_name")),
+    ];
+    words.join(", ")
+}
+
+fn destination(seen: &DestinationSeen) -> String {
+    let mut words = vec![seen.name.clone(), format!("{:?}", seen.got).to_lowercase()];
+    words.extend(seen.sni.as_ref().map(|sni| format!("SNI {sni}")));
+    words.extend(seen.host.as_ref().map(|host| format!("Host {host}")));
+    words.push(format!("from {:?}", seen.source).to_lowercase());
+    words.join(", ")
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for change in &self.changes {
-            change.fmt(f)?;
+        if self.is_empty() {
+            return writeln!(f, "the reports agree on every verdict and path");
         }
-        let (shared, changes) = (self.shared, self.changes.len());
-        let scenarios = if shared == 1 { "scenario" } else { "scenarios" };
-        match changes {
-            0 => writeln!(f, "{shared} {scenarios} in both: same verdicts, same paths"),
-            1 => writeln!(f, "{shared} {scenarios} in both: 1 difference"),
-            _ => writeln!(f, "{shared} {scenarios} in both: {changes} differences"),
+        for difference in &self.differences {
+            let step = difference.step.as_ref().map(|step| format!(", step {step:?}")).unwrap_or_default();
+            writeln!(f, "{}{step}: {}", difference.scenario, difference.what)?;
+            writeln!(f, "  first:  {}", difference.first)?;
+            writeln!(f, "  second: {}", difference.second)?;
         }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OnlyFirst { id, outcome } => writeln!(f, "{id}: only in the first report ({outcome})"),
-            Self::OnlySecond { id, outcome } => writeln!(f, "{id}: only in the second report ({outcome})"),
-            Self::Outcome { id, first, second } => writeln!(f, "{id}: {first}, then {second}"),
-            Self::Path { id, step, first, second } => {
-                writeln!(f, "{id}, step {step}: the paths differ")?;
-                hops(f, '-', first.as_deref())?;
-                hops(f, '+', second.as_deref())
-            }
-        }
-    }
-}
-
-fn hops(f: &mut fmt::Formatter<'_>, mark: char, path: Option<&[String]>) -> fmt::Result {
-    match path {
-        None => writeln!(f, "  {mark} (no path)"),
-        Some([]) => writeln!(f, "  {mark} (no hop)"),
-        Some(hops) => hops.iter().try_for_each(|hop| writeln!(f, "  {mark} {hop}")),
+        Ok(())
     }
 }

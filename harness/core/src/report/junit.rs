@@ -1,94 +1,92 @@
-//! The report as JUnit XML, as CI systems read it: one suite per group, one case per scenario.
+//! The report as JUnit XML: one suite per group, one case per scenario.
+//!
+//! Skips keep their reason, and what the harness or the cluster failed at is an error, not a failure.
 
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
 use super::model::{Report, ScenarioResult};
 use super::outcome::Outcome;
 use super::redact::redact;
 use super::text;
 
-/// Why JUnit XML could not be written.
+/// The report could not be written as XML.
 #[derive(Debug, thiserror::Error)]
-#[error("the results could not be written as JUnit XML: {0}")]
+#[error("the JUnit report cannot be written: {0}")]
 pub struct JunitError(#[from] quick_junit::SerializeError);
 
-/// The report as JUnit XML.
-///
-/// `failed` and `flaky` are failures, because neither is conformant; `errored` and `inconclusive` are errors; `skipped`
-/// and `unsupported` are skipped with their reason. Secrets are taken out.
+/// The report as JUnit XML, secrets removed.
 ///
 /// # Errors
-/// [`JunitError`], where the XML cannot be written.
+/// [`JunitError`] if the XML writer refuses something.
 pub fn to_junit(report: &Report) -> Result<String, JunitError> {
-    let mut junit = quick_junit::Report::new("egress-conformance");
-    // The field's type has no constructor from jiff; both read and write RFC 3339.
-    junit.timestamp = report.started.to_string().parse().ok();
+    let mut junit = Junit::new("egress-conformance");
     junit.set_time(Duration::from_millis(report.duration_ms));
-    let mut groups: Vec<&str> = Vec::new();
+    let mut suites: Vec<TestSuite> = Vec::new();
     for scenario in &report.scenarios {
-        let group = split(&scenario.id).0;
-        if !groups.contains(&group) {
-            groups.push(group);
-        }
+        let (group, claim) = scenario.id.split_once('/').unwrap_or(("", &scenario.id));
+        let at = suites.iter().position(|suite| suite.name.as_str() == group).unwrap_or_else(|| {
+            suites.push(suite(group, report));
+            suites.len() - 1
+        });
+        suites[at].add_test_case(case(group, claim, scenario));
     }
-    for group in groups {
-        let mut suite = TestSuite::new(group);
-        let members: Vec<_> = report.scenarios.iter().filter(|s| split(&s.id).0 == group).collect();
-        suite.set_time(Duration::from_millis(members.iter().map(|s| s.duration_ms).sum()));
-        for (name, value) in properties(report) {
-            suite.add_property(Property::new(name, value));
-        }
-        suite.add_test_cases(members.into_iter().map(case));
-        junit.add_test_suite(suite);
+    for suite in &mut suites {
+        suite.set_time(suite.test_cases.iter().filter_map(|case| case.time).sum());
     }
+    junit.add_test_suites(suites);
     Ok(junit.to_string()?)
 }
 
-fn case(scenario: &ScenarioResult) -> TestCase {
-    let (group, claim) = split(&scenario.id);
+fn suite(group: &str, report: &Report) -> TestSuite {
+    let mut suite = TestSuite::new(group);
+    let cluster = &report.cluster;
+    for (name, value) in [
+        ("tool", &report.tool),
+        ("cluster", &cluster.kind),
+        ("istio", &cluster.istio),
+        ("envoy", &cluster.envoy),
+        ("kubernetes", &cluster.kubernetes),
+    ] {
+        suite.add_property((name, value.as_str()));
+    }
+    suite
+}
+
+fn case(group: &str, claim: &str, scenario: &ScenarioResult) -> TestCase {
     let mut case = TestCase::new(claim, status(scenario));
     case.set_classname(group).set_time(Duration::from_millis(scenario.duration_ms));
-    case.add_property(Property::new("title", scenario.title.as_str()));
-    case.add_property(Property::new("outcome", scenario.outcome.as_str()));
-    case.add_property(Property::new("profile", scenario.profile.as_str()));
+    case.add_property(("outcome", scenario.outcome.as_str()));
+    case.add_property(("title", scenario.title.as_str()));
     case
 }
 
 fn status(scenario: &ScenarioResult) -> TestCaseStatus {
-    let mut status = match scenario.outcome {
-        Outcome::Passed => return TestCaseStatus::success(),
-        Outcome::Failed | Outcome::Flaky => TestCaseStatus::non_success(NonSuccessKind::Failure),
-        Outcome::Errored | Outcome::Inconclusive => TestCaseStatus::non_success(NonSuccessKind::Error),
-        Outcome::Skipped | Outcome::Unsupported => TestCaseStatus::skipped(),
+    let of_a_step = || scenario.steps.iter().find(|s| s.outcome == scenario.outcome).and_then(|s| s.reason.as_deref());
+    let reason = redact(scenario.reason.as_deref().or_else(of_a_step).unwrap_or_default()).into_owned();
+    let with = |kind: NonSuccessKind| {
+        let mut status = TestCaseStatus::non_success(kind);
+        let finding = scenario.steps.iter().flat_map(|step| &step.findings).next();
+        let message = match finding {
+            Some(f) if reason.is_empty() => {
+                redact(&format!("{}: expected {}, seen {}", f.what, f.expected, f.seen)).into_owned()
+            }
+            _ => reason.clone(),
+        };
+        status.set_type(scenario.outcome.as_str()).set_message(message);
+        status.set_description(text::failure(scenario, false));
+        status
     };
-    status.set_type(scenario.outcome.as_str());
-    if let Some(reason) = text::reason(scenario) {
-        status.set_message(redact(&reason).as_ref());
+    match scenario.outcome {
+        Outcome::Passed => TestCaseStatus::success(),
+        // A flaky promise is a broken one: that a second attempt passed does not make it good.
+        Outcome::Failed | Outcome::Flaky => with(NonSuccessKind::Failure),
+        Outcome::Errored | Outcome::Inconclusive => with(NonSuccessKind::Error),
+        Outcome::Skipped | Outcome::Unsupported => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_type(scenario.outcome.as_str()).set_message(reason);
+            status
+        }
     }
-    let explained = text::failure(scenario, false);
-    if !explained.is_empty() {
-        status.set_description(redact(explained.trim()).as_ref());
-    }
-    status
-}
-
-fn properties(report: &Report) -> impl Iterator<Item = (&'static str, String)> {
-    let cluster = &report.cluster;
-    [
-        ("tool", report.tool.clone()),
-        ("cluster", cluster.kind.clone()),
-        ("istio", cluster.istio.clone()),
-        ("envoy", cluster.envoy.clone()),
-        ("kubernetes", cluster.kubernetes.clone()),
-        ("capabilities", cluster.capabilities.join(" ")),
-    ]
-    .into_iter()
-    .filter(|(_, value)| !value.is_empty())
-}
-
-/// Group and claim of an id.
-fn split(id: &str) -> (&str, &str) {
-    id.rsplit_once('/').unwrap_or(("", id))
 }

@@ -1,7 +1,7 @@
-//! The result of a run: its model, its formats, and what follows from it.
+//! Results: one model, several ways to write it.
 //!
-//! Writers only write; they print nothing, know no terminal (whether colour is wanted is told to them) and judge
-//! nothing. Start at [`Report`]; then [`to_json`], [`to_junit`], [`text`] and [`compare`](compare()).
+//! [`Report`] serialises to JSON and reads back; text, JUnit and the comparison of two reports are made from it.
+//! Secrets are removed on the way out, by every writer. Nothing here runs or judges anything. Start at [`Report`].
 
 mod compare;
 mod json;
@@ -9,13 +9,15 @@ mod junit;
 mod model;
 mod outcome;
 mod redact;
-mod render;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
-pub use compare::{Change, Comparison, compare};
+pub use compare::{Comparison, Difference, compare};
 pub use json::{ReadError, from_json, to_json};
 pub use junit::{JunitError, to_junit};
 pub use model::{ClientSummary, ClusterInfo, Report, SCHEMA, ScenarioResult, StepResult, Totals};
-pub use outcome::{EXIT_ERRORED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Outcome, combine};
-pub use redact::{REDACTED, redact};
-pub use render::render_path;
+pub use outcome::{Outcome, combine};
+pub use redact::redact;
+
+pub use crate::path::render_path;

@@ -1,8 +1,6 @@
-//! The result model: what one run found, as it is written to `report.json` and read back.
-//!
-//! Values only: no writer and no judgement lives here. Unknown fields of a newer report are ignored on reading.
-//! Start at [`Report`].
+//! The result model. Version 1; unknown keys of newer minor versions are passed over when reading.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
@@ -10,168 +8,159 @@ use crate::check::Finding;
 use crate::evidence::{ClientResult, Observation};
 use crate::path::Path;
 
-/// The version of the report's format. A reader accepts reports of this version; added fields do not raise it.
+/// The version of the model. It changes when a key changes its meaning, not when one is added.
 pub const SCHEMA: u32 = 1;
 
-/// What one run found.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Everything that one run gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of this format: [`SCHEMA`].
+    /// The version of the model, [`SCHEMA`].
     pub schema: u32,
-    /// The version of the tool that wrote it.
+    /// The program that wrote it, with its version.
     pub tool: String,
-    /// When the run started.
-    pub started: jiff::Timestamp,
+    /// When the run began.
+    pub started: Timestamp,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
-    /// What it ran against.
-    #[serde(default)]
+    /// The cluster.
     pub cluster: ClusterInfo,
-    /// The scenarios, in the order in which they were planned.
-    #[serde(default)]
+    /// The scenarios, in the order in which they ran.
     pub scenarios: Vec<ScenarioResult>,
 }
 
-/// What a run ran against.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+/// The cluster that a run used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterInfo {
-    /// Kind of cluster: `sandbox`, `kind`, `existing`.
+    /// `sandbox`, `kind` or `existing`.
     pub kind: String,
     /// Istio's version.
+    #[serde(default)]
     pub istio: String,
     /// Envoy's version.
+    #[serde(default)]
     pub envoy: String,
-    /// The version of the Kubernetes API server.
+    /// Kubernetes' version.
+    #[serde(default)]
     pub kubernetes: String,
-    /// What the cluster can do, as scenarios require it.
+    /// What the cluster can do, of what scenarios may require.
+    #[serde(default)]
     pub capabilities: Vec<String>,
 }
 
-/// What became of one scenario.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// One scenario.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ScenarioResult {
     /// `group/claim`.
     pub id: String,
-    /// The claim as a sentence.
-    #[serde(default)]
+    /// The claim, as a sentence.
     pub title: String,
-    /// The verdict.
+    /// What became of it.
     pub outcome: Outcome,
-    /// Why, where the outcome alone does not say it.
+    /// Why, where the outcome needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The mesh profile that it ran under.
+    /// The mesh profile.
     #[serde(default)]
     pub profile: String,
     /// How long it took, in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
-    /// Its steps, as far as they were reached.
+    /// Its steps, as far as they ran.
     #[serde(default)]
     pub steps: Vec<StepResult>,
 }
 
-/// What became of one step.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// One step of a scenario.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepResult {
-    /// The step's name.
+    /// Its name.
     pub name: String,
-    /// The verdict.
+    /// What became of it.
     pub outcome: Outcome,
-    /// Why, where the outcome alone does not say it.
+    /// Why, where the outcome needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// How long it took, in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,
-    /// How long the gate waited until every proxy had the configuration, in milliseconds; `None`: it was not asked.
+    /// How long the configuration took to reach every proxy, in milliseconds. `None`: nothing changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate_ms: Option<u64>,
-    /// Objects that were applied, as `KIND/NAME`.
+    /// Objects that were applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applied: Vec<String>,
-    /// Objects that were deleted, as `KIND/NAME`.
+    /// Objects that were deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<String>,
-    /// What else is worth telling: the marker that was used, the second attempt.
+    /// What else is worth knowing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// The command that was run in the client.
+    /// The request, as somebody would type it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// What curl said, in short.
+    /// What curl said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientSummary>,
     /// The path that was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Path>,
-    /// Where expectation and evidence disagree.
+    /// What was not as expected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
-    /// The disagreement in words.
+    /// The findings, written up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
-    /// Everything that was seen, so that it can be judged again without a cluster.
+    /// Everything that was seen, so that the step can be judged again without a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observation: Option<Observation>,
 }
 
 /// What curl said, in short.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClientSummary {
     /// curl's exit code.
     pub exit: i32,
-    /// The HTTP status; `None` where there was no response.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// HTTP status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The address that curl connected to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remote: Option<String>,
-    /// Size of the body, in bytes, as far as it was kept.
-    pub body_bytes: usize,
-    /// The last line of standard error that is curl's own message (`curl: (52) …`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<std::net::SocketAddr>,
+    /// Total time in milliseconds.
+    #[serde(default)]
+    pub total_ms: f64,
 }
 
 impl From<&ClientResult> for ClientSummary {
     fn from(client: &ClientResult) -> Self {
-        let message = client.stderr.lines().rev().find(|line| line.starts_with("curl: ("));
-        Self {
-            exit: client.exit,
-            status: client.status,
-            remote: client.remote.map(|remote| remote.to_string()),
-            body_bytes: client.body.len(),
-            message: message.map(|line| super::redact::redact(line).into_owned()),
-        }
+        Self { exit: client.exit, status: client.status, remote: client.remote, total_ms: client.total_ms }
     }
 }
 
-/// How many scenarios had each outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How many scenarios had which outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Totals {
     /// All of them.
     pub scenarios: usize,
-    /// See [`Outcome::Passed`].
+    /// Passed.
     pub passed: usize,
-    /// See [`Outcome::Failed`].
+    /// Failed.
     pub failed: usize,
-    /// See [`Outcome::Flaky`].
+    /// Flaky.
     pub flaky: usize,
-    /// See [`Outcome::Inconclusive`].
+    /// Inconclusive.
     pub inconclusive: usize,
-    /// See [`Outcome::Errored`].
+    /// Errored.
     pub errored: usize,
-    /// See [`Outcome::Skipped`].
+    /// Skipped.
     pub skipped: usize,
-    /// See [`Outcome::Unsupported`].
+    /// Unsupported.
     pub unsupported: usize,
 }
 
 impl Totals {
-    /// The count of one outcome.
+    /// How many had this outcome.
     #[must_use]
     pub fn of(&self, outcome: Outcome) -> usize {
         match outcome {
@@ -179,29 +168,41 @@ impl Totals {
             Outcome::Failed => self.failed,
             Outcome::Flaky => self.flaky,
             Outcome::Inconclusive => self.inconclusive,
-            Outcome::Errored => self.errored,
             Outcome::Skipped => self.skipped,
             Outcome::Unsupported => self.unsupported,
+            Outcome::Errored => self.errored,
         }
     }
 }
 
 impl Report {
-    /// How many scenarios had each outcome.
+    /// How many scenarios had which outcome.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        let mut totals = Totals { scenarios: self.scenarios.len(), ..Totals::default() };
-        for scenario in &self.scenarios {
-            *match scenario.outcome {
-                Outcome::Passed => &mut totals.passed,
-                Outcome::Failed => &mut totals.failed,
-                Outcome::Flaky => &mut totals.flaky,
-                Outcome::Inconclusive => &mut totals.inconclusive,
-                Outcome::Errored => &mut totals.errored,
-                Outcome::Skipped => &mut totals.skipped,
-                Outcome::Unsupported => &mut totals.unsupported,
-            } += 1;
+        let of = |outcome| self.scenarios.iter().filter(|s| s.outcome == outcome).count();
+        Totals {
+            scenarios: self.scenarios.len(),
+            passed: of(Outcome::Passed),
+            failed: of(Outcome::Failed),
+            flaky: of(Outcome::Flaky),
+            inconclusive: of(Outcome::Inconclusive),
+            errored: of(Outcome::Errored),
+            skipped: of(Outcome::Skipped),
+            unsupported: of(Outcome::Unsupported),
         }
-        totals
+    }
+
+    /// The program's exit code, the first that applies: 130 interrupted, 2 nothing selected, 1 something failed or was
+    /// flaky, 3 something errored or was inconclusive, else 0.
+    #[must_use]
+    pub fn exit_code(&self, interrupted: bool) -> u8 {
+        let totals = self.totals();
+        match () {
+            () if interrupted => 130,
+            () if totals.scenarios == 0 => 2,
+            () if totals.failed + totals.flaky > 0 => 1,
+            () if totals.errored + totals.inconclusive > 0 => 3,
+            () => 0,
+        }
     }
 }

@@ -1,47 +1,34 @@
-//! The verdict of a step or a scenario, how verdicts combine, and the exit code that they lead to.
-//!
-//! Nothing here looks at evidence: [`crate::check`] finds faults, the runner turns them into an [`Outcome`].
+//! Verdicts, and how they combine.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Report, StepResult};
+use super::model::StepResult;
 
-/// What became of a step or a scenario. Why it did is a text of its own beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+/// What became of a step or a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Everything that was expected was seen.
-    #[default]
+    /// The mesh kept the promise.
     Passed,
     /// The mesh broke the promise.
     Failed,
-    /// It failed, and then passed on the one repetition that classifies a failure. Not conformant.
+    /// It failed, and passed when tried again: reported, and not conformant.
     Flaky,
-    /// No observation that could be trusted, neither for nor against.
+    /// There is no trustworthy observation. Also what holds as long as nothing else is said.
+    #[default]
     Inconclusive,
-    /// Left out on purpose: the mesh's version, the selection, or an earlier step that did not hold.
+    /// Not run, by choice.
     Skipped,
-    /// The cluster lacks a capability that it requires.
+    /// Not run, because the cluster lacks a capability.
     Unsupported,
-    /// The environment or the harness went wrong, so that nothing is known about the mesh.
+    /// The environment or the harness failed.
     Errored,
 }
 
 impl Outcome {
-    /// Every outcome, in the order in which totals name them.
-    pub const ALL: [Self; 7] = [
-        Self::Passed,
-        Self::Failed,
-        Self::Flaky,
-        Self::Inconclusive,
-        Self::Errored,
-        Self::Skipped,
-        Self::Unsupported,
-    ];
-
-    /// The word that reports use.
+    /// As it stands in reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,17 +42,12 @@ impl Outcome {
         }
     }
 
-    /// Whether a run with this outcome has something to explain: it ran and did not pass.
-    #[must_use]
-    pub fn needs_explanation(self) -> bool {
-        matches!(self, Self::Failed | Self::Flaky | Self::Inconclusive | Self::Errored)
-    }
+    /// Every outcome, in the order in which totals are given.
+    pub const ALL: [Self; 7] =
+        [Self::Passed, Self::Failed, Self::Flaky, Self::Inconclusive, Self::Errored, Self::Skipped, Self::Unsupported];
 
-    /// Which of several outcomes decides: the higher one.
-    ///
-    /// `failed` comes first, because a broken promise that was seen stays broken whatever else went wrong. `flaky`
-    /// comes next as the second finding against the mesh. `errored` and `inconclusive` say that something is not
-    /// known, so they outrank what passed. A skipped step leaves the claim unproved, so it outranks what passed too.
+    /// Which of two outcomes says more about the whole: a broken promise above all, then a flaky one, then what is not
+    /// known, then what was not run.
     fn weight(self) -> u8 {
         match self {
             Self::Passed => 0,
@@ -85,42 +67,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The outcome of a scenario from those of its steps.
-///
-/// The first that applies: `failed`, `flaky`, `errored`, `inconclusive`, `unsupported`, `skipped`, `passed`. Without
-/// any step nothing was proved: that is `errored`, never `passed`.
+/// The outcome of a scenario from those of its steps: the weightiest. A scenario without steps proved nothing.
 #[must_use]
 pub fn combine(steps: &[StepResult]) -> Outcome {
-    steps.iter().map(|step| step.outcome).max_by_key(|outcome| outcome.weight()).unwrap_or(Outcome::Errored)
-}
-
-/// Exit code of an interrupted run (128 + SIGINT).
-pub const EXIT_INTERRUPTED: u8 = 130;
-/// Exit code where nothing was selected; bad usage and invalid scenarios have the same.
-pub const EXIT_USAGE: u8 = 2;
-/// Exit code where something failed or was flaky.
-pub const EXIT_FAILED: u8 = 1;
-/// Exit code where something errored or was inconclusive.
-pub const EXIT_ERRORED: u8 = 3;
-
-impl Report {
-    /// The exit code of the run, the first that applies: 130 interrupted, 2 nothing was selected, 1 something failed
-    /// or was flaky, 3 something errored or was inconclusive, 0.
-    ///
-    /// Skipped and unsupported scenarios do not count: whoever requires a capability turns its skips into errors.
-    #[must_use]
-    pub fn exit_code(&self, interrupted: bool) -> u8 {
-        let any = |wanted: [Outcome; 2]| self.scenarios.iter().any(|scenario| wanted.contains(&scenario.outcome));
-        if interrupted {
-            EXIT_INTERRUPTED
-        } else if self.scenarios.is_empty() {
-            EXIT_USAGE
-        } else if any([Outcome::Failed, Outcome::Flaky]) {
-            EXIT_FAILED
-        } else if any([Outcome::Errored, Outcome::Inconclusive]) {
-            EXIT_ERRORED
-        } else {
-            0
-        }
-    }
+    steps.iter().map(|step| step.outcome).max_by_key(|outcome| outcome.weight()).unwrap_or(Outcome::Inconclusive)
 }

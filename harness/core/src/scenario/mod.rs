@@ -11,8 +11,9 @@ pub mod matcher;
 pub mod model;
 pub mod plan;
 pub mod schema;
+pub mod variable;
 
-pub use expand::{ExpandError, GatewayValues, ObjectRef, Values, expand, expand_in, object_references, references_in};
+pub use expand::{ExpandError, GatewayValues, Values, expand, expand_in, object_references, references_in};
 pub use json_schema::schema_json;
 pub use load::{LoadError, LoadErrors, load};
 pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};
@@ -20,3 +21,4 @@ pub use plan::{
     Addresses, Capability, Lease, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection, SkipReason,
     World, plan,
 };
+pub use variable::ObjectRef;

@@ -230,6 +230,10 @@ pub struct ClientExpect {
 /// One hop of a path: a map with the one key `sidecar`, `gateway` or `destination`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a scenario has a handful of hops, and they are read more often than made"
+)]
 pub enum Hop {
     /// The client's own sidecar.
     Sidecar(ProxyHop),

@@ -4,11 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use egress_component::Programs;
+use egress_core::scenario::Order;
 
+use super::run::SelectionArguments;
 use super::{Failure, interrupted, usage};
 use crate::mesh::Mesh;
 use crate::progress::Console;
 use crate::schedule::session::{SessionOptions, start_mesh};
+use crate::schedule::world;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MeshArguments {
@@ -52,7 +55,16 @@ pub(crate) async fn bring_up(arguments: &MeshArguments) -> Result<Up, Failure> {
     };
     console.finish();
     let (mesh, programs) = up?;
-    Ok(Up { mesh, programs })
+    // The servers of the built-in scenarios, so that their requests can be sent by hand.
+    let set = super::source::load(&[])?;
+    let plan = SelectionArguments::default().plan(&set, Order::Given)?;
+    match world::deploy(&*mesh.provider, &plan.world).await {
+        Ok(_) => Ok(Up { mesh, programs }),
+        Err(error) => {
+            mesh.provider.stop().await?;
+            Err(error.into())
+        }
+    }
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -18,17 +18,18 @@ pub const MAX_TIME_S: u32 = 10;
 #[error("the probe's answer is not whole: {0}")]
 pub struct Incomplete(String);
 
-/// The script that a client's shell runs: `sh -c SCRIPT sh TOKEN CURL-ARGUMENTS…`.
+/// The script that a client's shell runs: `sh -c SCRIPT sh TOKEN LOCAL-PORTS CURL-ARGUMENTS…`.
 ///
-/// The token goes into the `User-Agent`, which Istio's access log shows at every hop.
+/// The token goes into the `User-Agent`, which Istio's access log shows at every hop. The local ports are those of
+/// [`local_ports`].
 #[must_use]
 pub fn script() -> String {
     format!(
-        r#"t=$1; shift
+        r#"t=$1; p=$2; shift 2
 d=$(mktemp -d) && cd "$d" || exit 97
 : >headers; : >body
 printf '%s begin\n' "$t"
-curl -q -sS --max-time {MAX_TIME_S} -A "{agent}" -D headers -o body --write-out '%{{json}}' "$@" >json 2>stderr
+curl -q -sS --max-time {MAX_TIME_S} -A "{agent}" --local-port "$p" -D headers -o body --write-out '%{{json}}' "$@" >json 2>stderr
 x=$?
 for f in json headers body stderr; do
   printf '%s %s %s\n' "$t" "$f" "$(wc -c <"$f")"
@@ -40,6 +41,18 @@ printf '%s end %s\n' "$t" "$x"
 "#,
         agent = user_agent("$t"),
     )
+}
+
+/// The source ports of the N-th probe of a run, as `curl --local-port` takes them: ten of its own, below those that the
+/// kernel gives out by itself.
+///
+/// Connections to different servers may share a source port, but a sidecar's redirection sends them all to Envoy's one
+/// port; the kernel then gives the later one another source port (as long as it tracks the earlier one), and Envoy's log
+/// shows a socket that curl never had. Ports of its own keep each probe's socket the same on both sides.
+#[must_use]
+pub fn local_ports(probe: u32) -> String {
+    let first = 20_000 + (probe % 1_000) * 10;
+    format!("{first}-{}", first + 9)
 }
 
 /// The `User-Agent` of a probe.
@@ -166,6 +179,14 @@ mod tests {
             assert!(parse("tok", &whole[..cut]).is_err(), "cut at {cut}");
         }
         assert!(parse("other", &whole).is_err());
+    }
+
+    #[test]
+    fn probes_have_ports_of_their_own() {
+        assert_eq!(local_ports(0), "20000-20009");
+        assert_eq!(local_ports(1), "20010-20019");
+        assert_eq!(local_ports(999), "29990-29999");
+        assert_eq!(local_ports(1000), local_ports(0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod curl;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use egress_core::evidence::{GatewaySeen, Observation, PodSeen};
@@ -115,7 +116,8 @@ async fn curl_in(
     arguments: &[String],
 ) -> Result<Option<egress_core::evidence::ClientResult>, ProbeError> {
     let script = curl::script();
-    let mut command = vec!["/bin/sh", "-c", &script, "sh", token];
+    let ports = curl::local_ports(mesh.probes.fetch_add(1, Ordering::Relaxed));
+    let mut command = vec!["/bin/sh", "-c", &script, "sh", token, &ports];
     command.extend(arguments.iter().map(String::as_str));
     let output = exec(mesh.objects.client(), &client.namespace, &client.pod, CURL, &command).await?;
     match curl::parse(token, &output.stdout) {

@@ -59,22 +59,22 @@ pub(super) async fn objects(mesh: &Mesh, expected: &[ObjectExpect]) -> Result<Ve
     Ok(findings)
 }
 
-/// The one value that a variable points to, as text.
+/// The one value that a variable points to, as text; or what was there instead, after the bound.
 pub(super) async fn value_at(
     mesh: &Mesh,
     gvk: &GroupVersionKind,
     namespace: &str,
     reference: &ObjectRef,
-) -> Result<String, StepError> {
+) -> Result<Result<String, String>, StepError> {
     let path = JsonPath::parse(&reference.path).map_err(|e| StepError(format!("${{{reference}}}: {e}")))?;
-    wait::until(&format!("a value for ${{{reference}}}"), BOUND, || async {
+    let value = wait::until(&format!("a value for ${{{reference}}}"), BOUND, || async {
         let found =
             mesh.objects.read(gvk, namespace, Some(&reference.name), None).await.map_err(|e| e.to_string())?;
         let object = found.first().ok_or_else(|| format!("no {} {namespace}/{}", reference.kind, reference.name))?;
         path.query(object).first().map(text).ok_or_else(|| "nothing at that path".to_owned())
     })
-    .await
-    .map_err(|e| StepError(e.to_string()))
+    .await;
+    Ok(value.map_err(|e| e.last))
 }
 
 fn text(value: &Value) -> String {

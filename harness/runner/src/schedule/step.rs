@@ -100,7 +100,12 @@ impl<'a> Running<'a> {
                 result.notes.extend(readiness::services(self.mesh, plain, &self.live, &absent).await);
             }
         }
-        self.read_references(step).await?;
+        result.findings.extend(self.read_references(step).await?);
+        if result.findings.iter().any(|f| f.what.starts_with("${")) {
+            // What the variable stands for is unknown, so there is nothing to send or to compare.
+            result.outcome = Outcome::Failed;
+            return Ok(());
+        }
         let expect = scenario::expand_in(&step.expect, &self.values).map_err(|e| StepError(e.to_string()))?;
         result.findings.extend(look::objects(self.mesh, &expect.objects).await?);
         result.findings.extend(look::proxies(self, &expect.proxy).await?);
@@ -159,18 +164,27 @@ impl<'a> Running<'a> {
         found.expanded(&self.values).map_err(|e| StepError(format!("{}: {e}", found.path.display())))
     }
 
-    /// Reads the objects that the step's variables point into.
-    async fn read_references(&mut self, step: &Step) -> Result<(), StepError> {
+    /// Reads the objects that the step's variables point into; one that has no such value is a finding.
+    async fn read_references(&mut self, step: &Step) -> Result<Vec<Finding>, StepError> {
+        let mut findings = Vec::new();
         for reference in scenario::references_in(step) {
             let gvk = self
                 .live
                 .iter()
                 .find(|o| o.gvk.kind == reference.kind && o.name == reference.name)
                 .map_or_else(|| GroupVersionKind::gvk("", "v1", &reference.kind), |o| o.gvk.clone());
-            let value = look::value_at(self.mesh, &gvk, &self.values.namespace, &reference).await?;
-            self.values.objects.insert(reference, value);
+            match look::value_at(self.mesh, &gvk, &self.values.namespace, &reference).await? {
+                Ok(value) => drop(self.values.objects.insert(reference, value)),
+                Err(last) => findings.push(Finding {
+                    what: format!("${{{reference}}}"),
+                    expected: "a value".into(),
+                    seen: last,
+                    at: format!("{} {}/{}", reference.kind, self.values.namespace, reference.name),
+                    fault: Fault::Mesh,
+                }),
+            }
         }
-        Ok(())
+        Ok(findings)
     }
 
     async fn probe(&self, probe: &Probe, expect: &Expect, result: &mut StepResult) -> Result<(), StepError> {

@@ -2,9 +2,9 @@
 //!
 //! Start at [`matchers`].
 
-use crate::scenario::expand::variables;
 use crate::scenario::matcher::{Form, Matcher, Scalar};
 use crate::scenario::schema::{Expect, Hop};
+use crate::scenario::variable::variables;
 
 use super::node::escape;
 

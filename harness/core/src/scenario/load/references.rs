@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use super::did_you_mean;
 use super::error::Problem;
 use super::node::{Node, Place, escape};
-use crate::scenario::expand::{RESERVED, Variable, position_of, variables};
 use crate::scenario::model::default_clients;
 use crate::scenario::plan::Capability;
 use crate::scenario::schema::{ClientSpec, DestinationSpec, ScenarioFile};
+use crate::scenario::variable::{RESERVED, Variable, position_of, variables};
 
 /// What a name must look like, in words.
 pub(super) const LABEL: &str = "lower-case letters, digits and `-`, beginning and ending with a letter or digit";
@@ -184,7 +184,11 @@ pub(super) fn variables_in(root: &Node, text: &str, names: &Names<'_>, problems:
                 Err(message) => Err((message.clone(), variable_help(seen.text, names))),
             };
             if let Err((message, help)) = verdict {
-                let offset = text[place.offset..].find(seen.text).map_or(place.offset, |n| place.offset + n);
+                let offset = text
+                    .get(place.offset..)
+                    .unwrap_or_default()
+                    .find(seen.text)
+                    .map_or(place.offset.min(text.len()), |n| place.offset + n);
                 let place = Place { position: position_of(text, offset), offset, length: seen.text.len() };
                 problems.push(Problem { message, help, place: Some(place) });
             }

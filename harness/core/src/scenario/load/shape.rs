@@ -242,8 +242,8 @@ mod tests {
                 "11:3 unknown key `nam` in `steps[0]` / did you mean `name`?",
                 "13:21 unknown key `inn` in `steps[0].expect.client.exit` / did you mean `in`?",
                 "14:13 unknown key `sidecr` in `steps[0].expect.path[0]` / did you mean `sidecar`?",
-                "14:38 unknown key `clutser` in `steps[0].expect.path[1].sidecar` / did you mean `cluster`?",
-                "14:52 `steps[0].expect.path[2]`: expected a map with one key, one of sidecar, gateway, destination / ",
+                "14:37 unknown key `clutser` in `steps[0].expect.path[1].sidecar` / did you mean `cluster`?",
+                "14:51 `steps[0].expect.path[2]`: expected a map with one key, one of sidecar, gateway, destination / ",
                 "11:3 `steps[0]` lacks the key `name` / ",
             ]
         );
@@ -256,7 +256,7 @@ mod tests {
             [
                 "5:8 `istio`: expected text, found a number / put it in quotes",
                 "6:8 `steps`: expected a list, found a map / ",
-                "7:9 `clients` has no value / write one, or leave the key out",
+                "7:8 `clients` has no value / write one, or leave the key out",
                 "8:12 `requires[0]`: expected text, found a number / put it in quotes",
             ]
         );

@@ -13,7 +13,7 @@ use crate::scenario::matcher::{Matcher, Seen};
 use crate::scenario::schema::{Hop, Probe, ScenarioFile, Source, Step};
 
 /// Arguments of curl that the harness itself gives, and how it uses them.
-const OWN_ARGUMENTS: [(&str, &str); 11] = [
+const OWN_ARGUMENTS: [(&str, &str); 12] = [
     ("-A", "the User-Agent carries the probe's token"),
     ("--user-agent", "the User-Agent carries the probe's token"),
     ("-w", "the result is written that way"),
@@ -24,6 +24,7 @@ const OWN_ARGUMENTS: [(&str, &str); 11] = [
     ("--dump-header", "the headers are kept that way"),
     ("-K", "a probe says in the scenario what it does"),
     ("--config", "a probe says in the scenario what it does"),
+    ("--local-port", "each probe has source ports of its own"),
     ("--next", "a probe is one request"),
 ];
 

@@ -68,8 +68,8 @@ fn groups_and_level_narrow_the_selection() {
     assert_eq!(ids(&select(&["tcp"], None).unwrap()), ["tcp/a", "tcp/b"]);
     assert_eq!(ids(&select(&["tcp"], Some(Level::Core)).unwrap()), ["tcp/a"]);
     assert_eq!(ids(&select(&[], Some(Level::Extended)).unwrap()).len(), 3);
-    let error = select(&["tpc"], None).unwrap_err().render();
-    assert_eq!(error, "error: no group is named `tpc`\n  help: groups are http, tcp\n");
+    let error = select(&["dns"], None).unwrap_err().render();
+    assert_eq!(error, "error: no group is named `dns`\n  help: groups are http, tcp\n");
     let both = Selection { filters: vec!["http/a".into()], groups: vec!["tcp".into()], ..Selection::default() };
     let error = plan(&set, &both, &all(), None).unwrap_err().render();
     assert!(error.contains("together"), "{error}");
