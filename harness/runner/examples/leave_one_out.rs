@@ -44,16 +44,17 @@ fn read(dir: &Path) -> Result<ScenarioSet, String> {
     load(&files, &embedded::profiles()).map_err(|e| e.render(false))
 }
 
-/// The variant's claim; a scenario's own claim is what stands before it.
-fn variant(claim: &str, manifest: &str) -> String {
-    format!("{claim}-without-{}", manifest.trim_end_matches(".yaml"))
+/// The claim of the variant without the N-th manifest. Claims are short, so the manifest's name has no room in it.
+fn variant(scenario: &Scenario, manifest: &str) -> String {
+    let n = scenario.manifests.keys().position(|name| name == manifest).unwrap_or_default();
+    format!("{}-no-{n}", scenario.id.claim)
 }
 
 fn write(from: &Path, to: &Path) -> Result<ExitCode, String> {
     let mut count = 0;
     for scenario in &read(from)?.scenarios {
         for left_out in scenario.manifests.keys() {
-            let dir: PathBuf = to.join(&scenario.id.group).join(variant(&scenario.id.claim, left_out));
+            let dir: PathBuf = to.join(&scenario.id.group).join(variant(scenario, left_out));
             write_variant(scenario, left_out, &dir).map_err(|e| format!("{}: {e}", dir.display()))?;
             count += 1;
         }
@@ -84,13 +85,15 @@ fn judge(from: &Path, file: &Path) -> Result<ExitCode, String> {
     let (mut red, mut inert, mut wrong) = (0, Vec::new(), Vec::new());
     for scenario in &read(from)?.scenarios {
         for manifest in scenario.manifests.keys() {
-            let id = format!("{}/{}", scenario.id.group, variant(&scenario.id.claim, manifest));
+            let id = format!("{}/{}", scenario.id.group, variant(scenario, manifest));
             let result = report.scenarios.iter().find(|s| s.id == id);
             match (result.map(|r| r.outcome), scenario.file.inert.get(manifest)) {
                 (Some(Outcome::Failed), None) => red += 1,
                 (Some(Outcome::Passed), Some(why)) => inert.push(format!("{} {manifest}: {why}", scenario.id)),
                 (Some(Outcome::Passed), None) => wrong.push(format!("{} {manifest}: nobody noticed", scenario.id)),
-                (Some(other), Some(_)) => wrong.push(format!("{} {manifest}: said to be inert, and {other}", scenario.id)),
+                (Some(other), Some(_)) => {
+                    wrong.push(format!("{} {manifest}: said to be inert, and {other}", scenario.id))
+                }
                 (Some(other), None) => {
                     let why = result.and_then(|r| r.reason.clone()).unwrap_or_default();
                     wrong.push(format!("{} {manifest}: {other} instead of failed ({why})", scenario.id));

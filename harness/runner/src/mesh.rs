@@ -87,8 +87,7 @@ impl Slot {
 /// # Errors
 /// [`EnvironmentError`] naming the file.
 pub async fn connect(kubeconfig: &Path) -> Result<Client, EnvironmentError> {
-    let failed =
-        |e: &dyn std::fmt::Display| EnvironmentError::new(format!("kubeconfig {}: {e}", kubeconfig.display()));
+    let failed = |e: &dyn std::fmt::Display| EnvironmentError::new(format!("kubeconfig {}: {e}", kubeconfig.display()));
     let file = Kubeconfig::read_from(kubeconfig).map_err(|e| failed(&e))?;
     let mut config =
         Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|e| failed(&e))?;
@@ -298,9 +297,8 @@ async fn start_slot(
     for (name, spec) in &warm {
         workload::start_client(objects, &namespace, name, spec).await?;
     }
-    let ready = warm.iter().map(|(name, spec)| {
-        workload::client_ready(objects.client(), &namespace, name, spec, news, timeout)
-    });
+    let ready =
+        warm.iter().map(|(name, spec)| workload::client_ready(objects.client(), &namespace, name, spec, news, timeout));
     let clients = futures::future::try_join_all(ready).await?;
     Ok(Slot { namespace, clients })
 }
@@ -334,7 +332,8 @@ fn include_ip_ranges(profile: &str) -> Result<String, EnvironmentError> {
 /// What a pod's `istio-init` was told to redirect (`-i`).
 fn redirected_ranges(pod: &Pod) -> String {
     let inits = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
-    let arguments: Vec<String> = inits.filter(|c| c.name == "istio-init").flat_map(|c| c.args.clone()).flatten().collect();
+    let arguments: Vec<String> =
+        inits.filter(|c| c.name == "istio-init").flat_map(|c| c.args.clone()).flatten().collect();
     arguments.iter().position(|a| a == "-i").and_then(|at| arguments.get(at + 1)).cloned().unwrap_or_default()
 }
 
@@ -348,7 +347,11 @@ async fn profile_in_force(gate: &Gate, profile: &str, timeout: Duration) -> Resu
     wait::until(&format!("profile {profile} in istiod"), timeout, || async {
         let page = gate.istiod_page("/debug/mesh").await.map_err(|e| e.to_string())?;
         let facts = istio::mesh_facts(&page)?;
-        if facts.outbound_policy == wanted { Ok(facts) } else { Err(format!("outbound policy {}", facts.outbound_policy)) }
+        if facts.outbound_policy == wanted {
+            Ok(facts)
+        } else {
+            Err(format!("outbound policy {}", facts.outbound_policy))
+        }
     })
     .await
     .map_err(|e| EnvironmentError::new(e.to_string()))

@@ -34,11 +34,8 @@ impl Shared {
     fn run(&self, scenario: &Scenario) -> Result<Completion, Failed> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Idle = *state {
-            let options = SessionOptions {
-                profile: scenario.file.mesh.clone(),
-                timeout: Duration::from_secs(180),
-                logs: None,
-            };
+            let options =
+                SessionOptions { profile: scenario.file.mesh.clone(), timeout: Duration::from_secs(180), logs: None };
             let started = self.runtime.block_on(Session::start(&options, &self.plan.world, &self.console));
             *state = match started {
                 Ok(session) => State::Running(Box::new(session)),
@@ -91,9 +88,13 @@ fn main() -> ExitCode {
         eprintln!("{message}");
         return ExitCode::from(101);
     }
-    let required = ["CI", "EGRESS_REQUIRE_SANDBOX"].iter().any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
+    let required =
+        ["CI", "EGRESS_REQUIRE_SANDBOX"].iter().any(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty()));
     if required && !listing && conclusion.num_passed + conclusion.num_failed == 0 {
-        eprintln!("no scenario was run ({} ignored), and this machine was expected to run them", conclusion.num_ignored);
+        eprintln!(
+            "no scenario was run ({} ignored), and this machine was expected to run them",
+            conclusion.num_ignored
+        );
         return ExitCode::from(101);
     }
     conclusion.exit_code()

@@ -1,5 +1,8 @@
 //! The result model. Version 1; unknown keys of newer minor versions are passed over when reading.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +10,7 @@ use super::outcome::Outcome;
 use crate::check::Finding;
 use crate::evidence::{ClientResult, Observation};
 use crate::path::Path;
+use crate::scenario::schema::Expect;
 
 /// The version of the model. It changes when a key changes its meaning, not when one is added.
 pub const SCHEMA: u32 = 1;
@@ -45,6 +49,9 @@ pub struct ClusterInfo {
     /// What the cluster can do, of what scenarios may require.
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// The addresses that the external servers had in this run, by destination.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// One scenario.
@@ -98,6 +105,9 @@ pub struct StepResult {
     /// The request, as somebody would type it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    /// What was expected, with variables expanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
     /// What curl said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientSummary>,

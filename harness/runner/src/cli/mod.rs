@@ -123,7 +123,11 @@ fn fail(failure: &Failure) -> ExitCode {
     match failure {
         Failure::Usage(message) => {
             let text = message.trim_end();
-            if text.starts_with("error") { eprintln!("{text}") } else { eprintln!("error: {text}") }
+            if text.starts_with("error") {
+                eprintln!("{text}")
+            } else {
+                eprintln!("error: {text}")
+            }
             ExitCode::from(2)
         }
         Failure::Environment(error) => {

@@ -39,7 +39,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     command.env("EGRESS_CONFORMANCE_NAMESPACE", &up.mesh.slot.namespace);
     if arguments.command.is_empty() {
         eprintln!("kubectl and istioctl talk to the sandbox; clients are in namespace {}", up.mesh.slot.namespace);
-        eprintln!("for example: kubectl exec -n {} deploy/meshed -c curl -- curl -sI http://my.server.com:1234/", up.mesh.slot.namespace);
+        eprintln!(
+            "for example: kubectl exec -n {} deploy/meshed -c curl -- curl -sI http://my.server.com:1234/",
+            up.mesh.slot.namespace
+        );
         eprintln!("the mesh ends with this shell");
     }
     // Ctrl-C belongs to what runs in the shell; only a request to end this process ends the mesh early.

@@ -44,11 +44,8 @@ pub(crate) async fn bring_up(arguments: &MeshArguments) -> Result<Up, Failure> {
         return Err(usage(format!("no mesh profile {:?}; there are {}", arguments.mesh, profiles.join(", "))));
     }
     let console = Console::new();
-    let options = SessionOptions {
-        profile: arguments.mesh.clone(),
-        timeout: Duration::from_secs(arguments.timeout),
-        logs: None,
-    };
+    let options =
+        SessionOptions { profile: arguments.mesh.clone(), timeout: Duration::from_secs(arguments.timeout), logs: None };
     let up = tokio::select! {
         up = start_mesh(&options, &console) => up.map_err(Failure::from),
         () = interrupted() => Err(Failure::Interrupted),

@@ -5,8 +5,8 @@
 
 use futures::TryFutureExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, AttachParams};
 use kube::Client;
+use kube::api::{Api, AttachParams};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What a command printed and how it ended.
@@ -57,11 +57,8 @@ pub async fn exec(
     command: &[&str],
 ) -> Result<Output, ExecError> {
     let name = format!("{namespace}/{pod}");
-    let transport = |source| ExecError::Transport {
-        pod: name.clone(),
-        container: container.to_owned(),
-        source: Box::new(source),
-    };
+    let transport =
+        |source| ExecError::Transport { pod: name.clone(), container: container.to_owned(), source: Box::new(source) };
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let params = AttachParams::default().container(container).stdout(true).stderr(true).stdin(false);
     let mut process = api.exec(pod, command.iter().copied(), &params).map_err(transport).await?;

@@ -64,11 +64,8 @@ pub trait Provider: Send + Sync {
     fn capabilities(&self) -> &'static [&'static str];
 
     /// Gives the world outside these addresses and names; both are in force when it returns.
-    fn set_outside<'a>(
-        &'a self,
-        addresses: Vec<Ipv4Addr>,
-        names: Names,
-    ) -> BoxFuture<'a, Result<(), EnvironmentError>>;
+    fn set_outside<'a>(&'a self, addresses: Vec<Ipv4Addr>, names: Names)
+    -> BoxFuture<'a, Result<(), EnvironmentError>>;
 
     /// The control of the external servers.
     fn servers(&self) -> ControlClient;

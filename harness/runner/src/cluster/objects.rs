@@ -142,8 +142,7 @@ impl Objects {
     pub async fn apply(&self, document: &Value, default_namespace: &str) -> Result<Applied, ObjectError> {
         let gvk = gvk_of(document)?;
         let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let name =
-            text("/metadata/name").ok_or_else(|| ObjectError::NotAnObject("metadata.name is missing".into()))?;
+        let name = text("/metadata/name").ok_or_else(|| ObjectError::NotAnObject("metadata.name is missing".into()))?;
         let namespace = text("/metadata/namespace").unwrap_or_else(|| default_namespace.to_owned());
         let (api, namespaced) = self.api(&gvk, Some(&namespace)).await?;
         let mut object = document.clone();

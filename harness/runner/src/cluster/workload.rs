@@ -190,9 +190,8 @@ fn describe(pod: &Pod) -> String {
     let states: BTreeMap<_, _> = containers
         .map(|c| {
             let state = c.state.unwrap_or_default();
-            let waiting = state.waiting.map(|w| {
-                [w.reason, w.message].into_iter().flatten().collect::<Vec<_>>().join(": ")
-            });
+            let waiting =
+                state.waiting.map(|w| [w.reason, w.message].into_iter().flatten().collect::<Vec<_>>().join(": "));
             let ended = state.terminated.map(|t| format!("ended with {}", t.exit_code));
             (c.name, waiting.or(ended).unwrap_or_else(|| if c.ready { "ready".into() } else { "not ready".into() }))
         })

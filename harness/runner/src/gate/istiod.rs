@@ -28,11 +28,7 @@ pub struct PageError {
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(page: &'static str, text: &str) -> Result<T, PageError> {
-    serde_json::from_str(text).map_err(|source| PageError {
-        page,
-        begins: text.chars().take(80).collect(),
-        source,
-    })
+    serde_json::from_str(text).map_err(|source| PageError { page, begins: text.chars().take(80).collect(), source })
 }
 
 impl Pages {
@@ -78,7 +74,10 @@ fn hostname(object: &Applied) -> String {
 /// Service exists). Other kinds are not istiod's business.
 #[must_use]
 pub fn unknown_objects(pages: &Pages, present: &[Applied]) -> Vec<String> {
-    present.iter().filter_map(|object| missing(pages, object).map(|why| format!("{}: {why}", object.describe()))).collect()
+    present
+        .iter()
+        .filter_map(|object| missing(pages, object).map(|why| format!("{}: {why}", object.describe())))
+        .collect()
 }
 
 fn missing(pages: &Pages, object: &Applied) -> Option<String> {
@@ -97,8 +96,10 @@ fn missing(pages: &Pages, object: &Applied) -> Option<String> {
                 return None;
             }
             let shards = pages.shards[&host].to_string();
-            let absent: Vec<_> =
-                endpoint_addresses(&object.object).into_iter().filter(|a| !shards.contains(&format!("{a:?}"))).collect();
+            let absent: Vec<_> = endpoint_addresses(&object.object)
+                .into_iter()
+                .filter(|a| !shards.contains(&format!("{a:?}")))
+                .collect();
             (!absent.is_empty()).then(|| format!("endpointShardz lacks {}", absent.join(", ")))
         }
         _ => None,
@@ -191,7 +192,11 @@ pub fn synced(page: &[ProxySync], proxy: &str) -> Synced {
         .filter(|(url, r)| url.starts_with("type.googleapis.com/envoy.") && r.sent != r.acked)
         .map(|(url, _)| short(url))
         .collect();
-    if open.is_empty() { Synced::Yes } else { Synced::NotYet(format!("{proxy} has not acknowledged {}", open.join(", "))) }
+    if open.is_empty() {
+        Synced::Yes
+    } else {
+        Synced::NotYet(format!("{proxy} has not acknowledged {}", open.join(", ")))
+    }
 }
 
 #[cfg(test)]
@@ -218,9 +223,7 @@ mod tests {
 
     #[test]
     fn an_object_counts_only_at_its_uid_and_generation() {
-        let entry = |uid: &str, generation: i64| {
-            json!([{"kind": "ServiceEntry", "metadata": {"name": "a", "namespace": "ns", "uid": uid, "generation": generation}}])
-        };
+        let entry = |uid: &str, generation: i64| json!([{"kind": "ServiceEntry", "metadata": {"name": "a", "namespace": "ns", "uid": uid, "generation": generation}}]);
         let object = [applied("networking.istio.io", "ServiceEntry", "a", Value::Null)];
         let unknown = |configs: &Value| unknown_objects(&pages(configs, &json!(null), &json!({})), &object);
         assert_eq!(unknown(&entry("u1", 2)), Vec::<String>::new());

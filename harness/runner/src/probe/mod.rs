@@ -98,7 +98,8 @@ pub async fn send(mesh: &Mesh, client: &Workload, arguments: Vec<String>) -> Res
         if !waiting || start.elapsed() > EVIDENCE_BOUND {
             return Ok(Probed { arguments, observation, joined });
         }
-        let silent = joined.path.hops.is_empty() && observation.sidecar.as_ref().is_some_and(Vec::is_empty);
+        // Lines that belong to no hop (another connection's) break no silence about this request.
+        let silent = joined.path.hops.is_empty() && observation.sidecar.is_some();
         if silent && sentinel.is_none() && start.elapsed() > SILENCE {
             sentinel = send_sentinel(mesh, client).await?;
         }

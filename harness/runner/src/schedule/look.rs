@@ -68,8 +68,7 @@ pub(super) async fn value_at(
 ) -> Result<Result<String, String>, StepError> {
     let path = JsonPath::parse(&reference.path).map_err(|e| StepError(format!("${{{reference}}}: {e}")))?;
     let value = wait::until(&format!("a value for ${{{reference}}}"), BOUND, || async {
-        let found =
-            mesh.objects.read(gvk, namespace, Some(&reference.name), None).await.map_err(|e| e.to_string())?;
+        let found = mesh.objects.read(gvk, namespace, Some(&reference.name), None).await.map_err(|e| e.to_string())?;
         let object = found.first().ok_or_else(|| format!("no {} {namespace}/{}", reference.kind, reference.name))?;
         path.query(object).first().map(text).ok_or_else(|| "nothing at that path".to_owned())
     })

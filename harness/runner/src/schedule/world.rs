@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use egress_core::check::Directory;
-use egress_core::scenario::schema;
 use egress_core::scenario::World as WorldPlan;
+use egress_core::scenario::schema;
 use external_server::model::{DestinationSpec, ListenerSpec, Serves};
 
 use crate::cluster::sandbox::names;
@@ -66,10 +66,8 @@ pub async fn deploy(provider: &dyn Provider, plan: &WorldPlan) -> Result<World, 
 }
 
 fn server(name: &str, spec: &schema::DestinationSpec, addresses: &[Ipv4Addr]) -> DestinationSpec {
-    let listener = |address: &Ipv4Addr| ListenerSpec {
-        address: SocketAddr::new(IpAddr::V4(*address), spec.port),
-        tls: spec.tls,
-    };
+    let listener =
+        |address: &Ipv4Addr| ListenerSpec { address: SocketAddr::new(IpAddr::V4(*address), spec.port), tls: spec.tls };
     DestinationSpec {
         name: name.to_owned(),
         serves: match spec.serves {

@@ -1,0 +1,100 @@
+//! The command as a user meets it, as far as it needs no mesh: what it prints, and how it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn command(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-conformance"));
+    command.args(arguments).current_dir(root()).env("NO_COLOR", "1").env("XDG_STATE_HOME", "/nonexistent");
+    command.output().expect("the command starts")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn refused(arguments: &[&str], said: &[&str]) {
+    let output = command(arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}{}", out(&output), err(&output));
+    for text in said {
+        assert!(err(&output).contains(text), "{arguments:?} does not say {text:?}:\n{}", err(&output));
+    }
+}
+
+#[test]
+fn what_does_not_exist_is_bad_usage_with_a_suggestion() {
+    refused(&["run", "egress-gateway/http-by-hots"], &["egress-gateway/http-by-hots", "http-by-host"]);
+    refused(&["run", "--group", "egress-gatway"], &["egress-gatway", "egress-gateway"]);
+    refused(&["explain", "nothing/like-this"], &["nothing/like-this"]);
+    refused(&["run", "--scenarios", "no/such/folder"], &["no/such/folder", "cannot be read"]);
+    refused(&["run", "--report", "pdf=x"], &["FORMAT=FILE"]);
+    refused(&["run", "--report", "json=/proc/no/such/file"], &["/proc/no/such/file", "cannot be written"]);
+    refused(&["shell", "--mesh", "registry-olny"], &["registry-olny", "registry-only"]);
+    refused(&["compare", "no-such-report.json", "other.json"], &["no-such-report.json"]);
+    refused(&["run", "--repeat", "0"], &["--repeat"]);
+    refused(&["nonsense"], &["nonsense"]);
+}
+
+#[test]
+fn broken_scenarios_stop_a_run_before_anything_starts() {
+    for case in std::fs::read_dir(root().join("fixtures/broken")).expect("the folder of broken fixtures") {
+        let folder = case.expect("an entry").path().join("scenarios");
+        if folder.is_dir() {
+            let folder = folder.display().to_string();
+            let output = command(&["run", "--scenarios", &folder]);
+            assert_eq!(output.status.code(), Some(2), "{folder}: {}", err(&output));
+            assert!(err(&output).starts_with("error"), "{folder}: {}", err(&output));
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_names_profiles_and_scenarios() {
+    let output = command(&["run", "--dry-run", "egress-gateway/*", "allow-any::tcp-passes-through"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    assert!(text.contains("profile registry-only\n  egress-gateway/"), "{text}");
+    assert!(text.contains("profile allow-any\n  allow-any/tcp-passes-through"), "{text}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_order_and_another_gives_another() {
+    let order = |seed: &str| out(&command(&["run", "--dry-run", "--shuffle", seed]));
+    assert_eq!(order("7"), order("7"));
+    assert_ne!(order("7"), order("8"));
+}
+
+#[test]
+fn lists_are_for_people_and_for_programs() {
+    let table = out(&command(&["list"]));
+    let output = command(&["list", "-o", "json"]);
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let ids: Vec<_> = list.as_array().expect("an array").iter().filter_map(|s| s["id"].as_str()).collect();
+    assert!(ids.contains(&"egress-gateway/tcp-by-destination-subnets"), "{ids:?}");
+    assert!(ids.iter().all(|id| table.contains(id)));
+    assert!(table.trim_end().ends_with(&format!("{} scenarios", ids.len())), "{table}");
+}
+
+#[test]
+fn the_schema_is_the_committed_one() {
+    let committed = std::fs::read_to_string(root().join("scenarios/schema.json")).expect("the committed schema");
+    assert_eq!(out(&command(&["schema"])).trim_end(), committed.trim_end());
+}
+
+#[test]
+fn explain_tells_the_claim_before_any_run() {
+    let output = command(&["explain", "egress-gateway::tcp-by-destination-subnets"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    assert!(text.starts_with("egress-gateway/tcp-by-destination-subnets: "), "{text}");
+    assert!(text.contains("It has not been run yet"), "{text}");
+}
