@@ -69,7 +69,7 @@ fn report() -> Report {
             envoy: "1.40.0".into(),
             kubernetes: "v1.36.3".into(),
             capabilities: vec!["egress-gateway".into()],
-            servers: BTreeMap::new(),
+            servers: std::collections::BTreeMap::new(),
         },
         scenarios: vec![
             scenario("registry-only/blocks", Outcome::Failed, vec![step("first", Outcome::Passed), failed]),
