@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// A program did not tell its version.
     #[error("{name} at {} does not tell its version: {reason}", .path.display())]
-    #[diagnostic(help("is it a {name} for this platform? {help}"))]
+    #[diagnostic(help("is it {name} for this platform? {help}"))]
     NoVersion {
         /// The component.
         name: String,

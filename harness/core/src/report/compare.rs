@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::model::{Report, ScenarioResult, StepResult};
+use super::model::{ClusterInfo, Report, ScenarioResult, StepResult};
 use crate::path::{DestinationSeen, ProxySeen, SeenHop};
 
 /// What differs between two reports. [`fmt::Display`] writes it as text.
@@ -47,34 +47,74 @@ impl Comparison {
 #[must_use]
 pub fn compare(first: &Report, second: &Report) -> Comparison {
     let mut comparison = Comparison::default();
-    let by_id = |report: &Report| -> BTreeMap<String, ScenarioResult> {
-        report.scenarios.iter().map(|s| (s.id.clone(), s.clone())).collect()
-    };
-    let (a, b) = (by_id(first), by_id(second));
+    let (a, b) = (by_run(first), by_run(second));
+    let (in_a, in_b) = (Names::of(&first.cluster), Names::of(&second.cluster));
     let mut ids: Vec<_> = a.keys().chain(b.keys()).collect();
     ids.sort();
     ids.dedup();
     for id in ids {
         match (a.get(id), b.get(id)) {
-            (Some(a), Some(b)) => scenario(&mut comparison, a, b),
+            (Some(a), Some(b)) => scenario(&mut comparison, id, (a, &in_a), (b, &in_b)),
             (a, b) => {
                 let there = |s: Option<&ScenarioResult>| s.map_or("not run".to_owned(), |s| s.outcome.to_string());
-                comparison.add(id, None, "outcome", there(a), there(b));
+                comparison.add(id, None, "outcome", there(a.copied()), there(b.copied()));
             }
         }
     }
     comparison
 }
 
-fn scenario(comparison: &mut Comparison, a: &ScenarioResult, b: &ScenarioResult) {
-    comparison.add(&a.id, None, "outcome", a.outcome.to_string(), b.outcome.to_string());
+/// The results by scenario; a scenario that was repeated is compared run by run.
+fn by_run(report: &Report) -> BTreeMap<String, &ScenarioResult> {
+    let mut runs: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut named = BTreeMap::new();
+    for scenario in &report.scenarios {
+        let run = runs.entry(&scenario.id).or_default();
+        *run += 1;
+        let name = if *run == 1 { scenario.id.clone() } else { format!("{} (run {run})", scenario.id) };
+        named.insert(name, scenario);
+    }
+    named
+}
+
+/// What was called how in one run, though it means the same in every run.
+struct Names(Vec<(String, String)>);
+
+impl Names {
+    fn of(cluster: &ClusterInfo) -> Self {
+        let mut names: Vec<_> = cluster
+            .servers
+            .iter()
+            .flat_map(|(name, addresses)| addresses.iter().map(move |a| (a.to_string(), format!("<{name}>"))))
+            .collect();
+        if !cluster.namespace.is_empty() {
+            names.push((cluster.namespace.clone(), "<namespace>".to_owned()));
+        }
+        // An address may be the beginning of another.
+        names.sort_by_key(|(seen, _)| std::cmp::Reverse(seen.len()));
+        Self(names)
+    }
+
+    fn in_common(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (seen, name)| text.replace(seen, name))
+    }
+}
+
+fn scenario(
+    comparison: &mut Comparison,
+    id: &str,
+    first: (&ScenarioResult, &Names),
+    second: (&ScenarioResult, &Names),
+) {
+    let ((a, in_a), (b, in_b)) = (first, second);
+    comparison.add(id, None, "outcome", a.outcome.to_string(), b.outcome.to_string());
     let names: Vec<_> = a.steps.iter().chain(b.steps.iter().filter(|s| find(a, &s.name).is_none())).collect();
     for name in names.iter().map(|step| step.name.as_str()) {
         let (first, second) = (find(a, name), find(b, name));
         let outcome = |s: Option<&StepResult>| s.map_or("not run".to_owned(), |s| s.outcome.to_string());
-        comparison.add(&a.id, Some(name), "outcome", outcome(first), outcome(second));
+        comparison.add(id, Some(name), "outcome", outcome(first), outcome(second));
         if let (Some(first), Some(second)) = (first, second) {
-            comparison.add(&a.id, Some(name), "path", path(first), path(second));
+            comparison.add(id, Some(name), "path", in_a.in_common(&path(first)), in_b.in_common(&path(second)));
         }
     }
 }

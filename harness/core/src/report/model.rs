@@ -49,6 +49,9 @@ pub struct ClusterInfo {
     /// What the cluster can do, of what scenarios may require.
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// The namespace in which the scenarios' objects and clients were.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     /// The addresses that the external servers had in this run, by destination.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub servers: BTreeMap<String, Vec<IpAddr>>,
@@ -182,6 +185,14 @@ impl Totals {
             Outcome::Unsupported => self.unsupported,
             Outcome::Errored => self.errored,
         }
+    }
+}
+
+impl StepResult {
+    /// Whether objects were refused, or accepted, against the expectation: what follows such a step says nothing.
+    #[must_use]
+    pub fn refused(&self) -> bool {
+        self.findings.iter().any(|f| f.what == "apply")
     }
 }
 

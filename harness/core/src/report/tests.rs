@@ -69,6 +69,7 @@ fn report() -> Report {
             envoy: "1.40.0".into(),
             kubernetes: "v1.36.3".into(),
             capabilities: vec!["egress-gateway".into()],
+            namespace: String::new(),
             servers: std::collections::BTreeMap::new(),
         },
         scenarios: vec![
@@ -185,4 +186,35 @@ fn two_reports_differ_in_verdicts_and_paths_only() {
     second.scenarios[1].outcome = Outcome::Flaky;
     second.scenarios.remove(5);
     insta::assert_snapshot!(compare(&first, &second).to_string());
+}
+
+#[test]
+fn names_that_mean_the_same_are_no_difference() {
+    let run = |namespace: &str, address: &str| {
+        let mut report = report();
+        report.cluster.namespace = namespace.into();
+        report.cluster.servers = [("my-server".into(), vec![address.parse().expect("an address")])].into();
+        let cluster = format!("outbound|80||w.{namespace}.svc, {address}");
+        let seen = StepResult { path: Some(path(&cluster, 1)), ..step("seen", Outcome::Passed) };
+        report.scenarios = vec![scenario("g/c", Outcome::Passed, vec![seen])];
+        report
+    };
+    assert!(compare(&run("ec-1", "192.0.2.1"), &run("ec-2", "192.0.2.10")).is_empty());
+    let mut other = run("ec-2", "192.0.2.1");
+    other.cluster.namespace = "ec-3".into();
+    assert!(!compare(&run("ec-1", "192.0.2.1"), &other).is_empty());
+}
+
+#[test]
+fn repeated_scenarios_are_compared_run_by_run() {
+    let run = |outcomes: &[Outcome]| {
+        let mut report = report();
+        report.scenarios = outcomes.iter().map(|o| scenario("g/c", *o, Vec::new())).collect();
+        report
+    };
+    let steady = run(&[Outcome::Passed, Outcome::Passed]);
+    assert!(compare(&steady, &steady).is_empty());
+    let differs = compare(&steady, &run(&[Outcome::Failed, Outcome::Passed]));
+    assert_eq!(differs.differences.len(), 1);
+    assert_eq!(compare(&steady, &run(&[Outcome::Passed])).differences[0].scenario, "g/c (run 2)");
 }

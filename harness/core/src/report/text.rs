@@ -76,7 +76,8 @@ pub fn summary(report: &Report, color: bool) -> String {
     let versions = [("Istio", &cluster.istio), ("Envoy", &cluster.envoy), ("Kubernetes", &cluster.kubernetes)];
     let versions = versions.iter().filter(|(_, v)| !v.is_empty()).map(|(name, version)| format!("{name} {version}"));
     let on: Vec<_> = [cluster.kind.clone()].into_iter().chain(versions).collect();
-    format!("{} scenarios: {counts} in {} on {}\n", totals.scenarios, seconds(report.duration_ms), on.join(", "))
+    let noun = if totals.scenarios == 1 { "scenario" } else { "scenarios" };
+    format!("{} {noun}: {counts} in {} on {}\n", totals.scenarios, seconds(report.duration_ms), on.join(", "))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a duration of a run, shown in tenths of a second")]

@@ -246,6 +246,7 @@ async fn run_plan(
             let result = tokio::select! {
                 result = session.run(&planned.scenario) => result,
                 () = interrupted() => {
+                    console.line("interrupted: ending the mesh");
                     interruption = true;
                     break 'all;
                 }

@@ -80,8 +80,8 @@ impl Engine {
         let mut steps = Vec::new();
         for step in &scenario.file.steps {
             steps.push(running.step(step).await);
-            // Whatever an errored step left undone, later steps would be judged on something else.
-            if steps.last().is_some_and(|s| s.outcome == Outcome::Errored) {
+            // Whatever such a step left undone, later steps would be judged on something else.
+            if steps.last().is_some_and(|s| s.outcome == Outcome::Errored || s.refused()) {
                 break;
             }
         }

@@ -96,6 +96,7 @@ impl Session {
             envoy: mesh.versions.envoy.clone(),
             kubernetes: mesh.versions.kubernetes.clone(),
             capabilities: mesh.provider.capabilities().iter().map(|c| (*c).to_owned()).collect(),
+            namespace: mesh.slot.namespace.clone(),
             servers: self.engine.world.destinations.clone(),
         }
     }

@@ -82,6 +82,11 @@ impl<'a> Running<'a> {
 
     async fn run(&mut self, step: &Step, result: &mut StepResult) -> Result<(), StepError> {
         let absent = self.change(step, result).await?;
+        if result.refused() {
+            // The step never came to be as the scenario has it: there is nothing to look at.
+            result.outcome = Outcome::Failed;
+            return Ok(());
+        }
         if !step.apply.is_empty() || !step.delete.is_empty() {
             let change = Change { present: self.live.clone(), absent: absent.clone() };
             let proxies = self.mesh.proxies(&self.special);
@@ -124,7 +129,7 @@ impl<'a> Running<'a> {
         let objects = &self.mesh.objects;
         let mut refused = Vec::new();
         for name in &step.apply {
-            for document in self.documents(name)? {
+            for (document, place) in self.documents(name)? {
                 match objects.apply(&document, &self.values.namespace).await {
                     Ok(applied) => {
                         result.applied.push(applied.describe());
@@ -133,16 +138,18 @@ impl<'a> Running<'a> {
                         });
                         self.live.push(applied);
                     }
-                    Err(ObjectError::Refused { object, message }) => refused.push(format!("{object}: {message}")),
-                    Err(error) => return Err(StepError(format!("{name}: {error}"))),
+                    Err(ObjectError::Refused { object, message }) => {
+                        refused.push(format!("{object} ({place}): {message}"));
+                    }
+                    Err(error) => return Err(StepError(format!("{place}: {error}"))),
                 }
             }
         }
         result.findings.extend(check::check_apply(step.expect.apply.as_ref(), &refused));
         let mut absent = Vec::new();
         for name in &step.delete {
-            for document in self.documents(name)? {
-                let gvk = gvk_of(&document).map_err(|e| StepError(format!("{name}: {e}")))?;
+            for (document, place) in self.documents(name)? {
+                let gvk = gvk_of(&document).map_err(|e| StepError(format!("{place}: {e}")))?;
                 let object = document["metadata"]["name"].as_str().unwrap_or_default();
                 let namespace = document["metadata"]["namespace"].as_str().unwrap_or(&self.values.namespace);
                 let found = self.live.iter().position(|o| {
@@ -151,7 +158,7 @@ impl<'a> Running<'a> {
                 // What an earlier step failed to apply is not there to be deleted; that step has said so.
                 let Some(at) = found else { continue };
                 let applied = self.live.remove(at);
-                let failed = |e: ObjectError| StepError(format!("{name}: {e}"));
+                let failed = |e: ObjectError| StepError(format!("{place}: {e}"));
                 objects.delete(&applied).await.map_err(failed)?;
                 objects.gone(&applied, GATE_BOUND).await.map_err(failed)?;
                 result.deleted.push(applied.describe());
@@ -161,10 +168,14 @@ impl<'a> Running<'a> {
         Ok(absent)
     }
 
-    fn documents(&self, manifest: &str) -> Result<Vec<serde_json::Value>, StepError> {
+    /// The objects of a manifest, each with its file and line.
+    fn documents(&self, manifest: &str) -> Result<Vec<(serde_json::Value, String)>, StepError> {
         let found = self.scenario.manifests.get(manifest);
         let found = found.ok_or_else(|| StepError(format!("manifest {manifest} was not loaded")))?;
-        found.expanded(&self.values).map_err(|e| StepError(format!("{}: {e}", found.path.display())))
+        let file = found.path.display();
+        let expanded = found.expanded(&self.values).map_err(|e| StepError(format!("{file}: {e}")))?;
+        let places = found.objects.iter().map(|object| format!("{file}:{}", object.line));
+        Ok(expanded.into_iter().zip(places).collect())
     }
 
     /// Reads the objects that the step's variables point into; one that has no such value is a finding.
@@ -233,6 +244,7 @@ impl<'a> Running<'a> {
 
     fn record(&self, judged: Judged, expect: &Expect, result: &mut StepResult) {
         let Judged { probed, findings, outcome, unclear } = judged;
+        result.findings.extend(findings);
         if outcome != Outcome::Passed {
             // What objects or proxies failed to show stays a failure, whatever the probe adds.
             if result.outcome == Outcome::Passed {
@@ -241,9 +253,8 @@ impl<'a> Running<'a> {
             }
             let reproduce = format!("egress-conformance run {}", self.scenario.id);
             result.explanation =
-                Some(check::explain(expect, &probed.observation, &probed.joined, &findings, &reproduce));
+                Some(check::explain(expect, &probed.observation, &probed.joined, &result.findings, &reproduce));
         }
-        result.findings.extend(findings);
         result.client = probed.observation.client.as_ref().map(ClientSummary::from);
         result.path = Some(probed.joined.path);
         result.observation = Some(probed.observation);
