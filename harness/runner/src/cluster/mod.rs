@@ -8,6 +8,7 @@ pub mod exec;
 pub mod istio;
 pub mod objects;
 pub mod sandbox;
+pub mod snapshot;
 pub mod workload;
 
 use std::net::Ipv4Addr;

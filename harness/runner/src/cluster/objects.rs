@@ -196,6 +196,18 @@ impl Objects {
         Ok(())
     }
 
+    /// Reads the objects of a kind in all namespaces.
+    ///
+    /// # Errors
+    /// [`ObjectError::UnknownKind`], [`ObjectError::Api`].
+    pub async fn everywhere(&self, gvk: &GroupVersionKind) -> Result<Vec<Value>, ObjectError> {
+        let (resource, _) = self.kind(gvk).await?;
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let failed = |source| ObjectError::Api { doing: format!("reading {}", gvk.kind), source: Box::new(source) };
+        let list = api.list_metadata(&ListParams::default()).await.map_err(failed)?;
+        Ok(list.items.into_iter().map(|object| serde_json::to_value(object).unwrap_or(Value::Null)).collect())
+    }
+
     /// Reads objects of a kind: one by name, or those that a label selector finds.
     ///
     /// # Errors

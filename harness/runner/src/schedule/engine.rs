@@ -3,6 +3,7 @@
 //! [`Engine::scenario`] starts special clients, runs the steps in order, and cleans up whatever happened. Which
 //! scenarios run, and on which mesh, is [`super::session`]'s business.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use egress_core::report::{self, Outcome, ScenarioResult, StepResult};
@@ -11,11 +12,12 @@ use egress_core::scenario::schema::ClientSpec;
 
 use super::step::{GATE_BOUND, Running};
 use super::world::World;
-use crate::cluster::EnvironmentError;
 use crate::cluster::objects::Applied;
 use crate::cluster::workload::{self, Workload};
+use crate::cluster::{EnvironmentError, snapshot};
 use crate::gate::Change;
 use crate::mesh::{Mesh, Slot};
+use crate::wait;
 
 /// How long a special client may take to start.
 const CLIENT_BOUND: Duration = Duration::from_secs(60);
@@ -26,6 +28,8 @@ pub struct Engine {
     pub mesh: Mesh,
     /// The external servers.
     pub world: World,
+    /// What was there before the first scenario.
+    baseline: Option<BTreeSet<String>>,
     /// Set when a clean-up failed: what follows would not start from a baseline.
     spoiled: Option<String>,
 }
@@ -34,7 +38,7 @@ impl Engine {
     /// An engine on a mesh whose world is deployed.
     #[must_use]
     pub fn new(mesh: Mesh, world: World) -> Self {
-        Self { mesh, world, spoiled: None }
+        Self { mesh, world, baseline: None, spoiled: None }
     }
 
     /// Runs one scenario. The mesh is as before when it returns, or the result says why not.
@@ -75,6 +79,10 @@ impl Engine {
     }
 
     async fn run(&mut self, scenario: &Scenario) -> Result<Vec<StepResult>, EnvironmentError> {
+        if self.baseline.is_none() {
+            let taken = snapshot::take(&self.mesh.objects).await;
+            self.baseline = Some(taken.map_err(|e| EnvironmentError::new(e.to_string()))?);
+        }
         let (deployments, special) = self.start_special(scenario).await?;
         let mut running = Running::new(&self.mesh, &self.world, scenario, special);
         let mut steps = Vec::new();
@@ -144,11 +152,24 @@ impl Engine {
         for object in live.iter().chain(deployments) {
             objects.gone(object, GATE_BOUND).await.map_err(|e| e.to_string())?;
         }
+        self.nothing_left().await?;
         if live.is_empty() {
             return Ok(());
         }
         let change = Change { present: Vec::new(), absent: live };
         self.mesh.gate.pass(&change, &self.mesh.proxies([]), GATE_BOUND).await.map_err(|e| e.to_string())?;
         Ok(())
+    }
+
+    /// Waits until the cluster holds what it held before: controllers remove what they made a little later.
+    async fn nothing_left(&self) -> Result<(), String> {
+        let Some(baseline) = &self.baseline else { return Ok(()) };
+        wait::until("the cluster's return to what it was", GATE_BOUND, || async {
+            let now = snapshot::take(&self.mesh.objects).await.map_err(|e| e.to_string())?;
+            let changed = snapshot::difference(baseline, &now);
+            if changed.is_empty() { Ok(()) } else { Err(changed.join(", ")) }
+        })
+        .await
+        .map_err(|e| e.to_string())
     }
 }

@@ -1,0 +1,81 @@
+//! What there is in the cluster, by name: taken before and after a scenario, so that nothing is left behind unseen.
+//!
+//! Covers the kinds that scenarios and tutorials make, in every namespace. Pods and what controllers number by themselves
+//! are left out: they come and go with their owners, which are covered. Start at [`take`].
+
+use std::collections::BTreeSet;
+
+use futures::future::try_join_all;
+use kube::core::GroupVersionKind;
+use serde_json::Value;
+
+use super::objects::{ObjectError, Objects};
+
+/// Group, version and kinds.
+const KINDS: [(&str, &str, &[&str]); 6] = [
+    ("", "v1", &["Namespace", "Service", "Endpoints", "ConfigMap", "Secret", "ServiceAccount"]),
+    ("apps", "v1", &["Deployment"]),
+    ("discovery.k8s.io", "v1", &["EndpointSlice"]),
+    (
+        "networking.istio.io",
+        "v1",
+        &["DestinationRule", "Gateway", "ProxyConfig", "ServiceEntry", "Sidecar", "VirtualService", "WorkloadEntry"],
+    ),
+    ("security.istio.io", "v1", &["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"]),
+    ("telemetry.istio.io", "v1", &["Telemetry"]),
+];
+
+/// Names of everything covered: `Kind namespace/name`.
+///
+/// # Errors
+/// [`ObjectError`] when the cluster cannot be asked; a kind that it does not know has no objects.
+pub async fn take(objects: &Objects) -> Result<BTreeSet<String>, ObjectError> {
+    let kinds = KINDS
+        .iter()
+        .flat_map(|(group, version, kinds)| kinds.iter().map(move |kind| GroupVersionKind::gvk(group, version, kind)));
+    let lists = try_join_all(kinds.map(|gvk| async move {
+        match objects.everywhere(&gvk).await {
+            Ok(found) => Ok(found.iter().map(|object| describe(&gvk.kind, object)).collect::<Vec<_>>()),
+            Err(ObjectError::UnknownKind { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }))
+    .await?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+fn describe(kind: &str, object: &Value) -> String {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    match text("/metadata/namespace") {
+        "" => format!("{kind} {}", text("/metadata/name")),
+        namespace => format!("{kind} {namespace}/{}", text("/metadata/name")),
+    }
+}
+
+/// What is there now and was not before, and what is missing now; empty when nothing changed.
+#[must_use]
+pub fn difference(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
+    let left = now.difference(before).map(|name| format!("{name} is left"));
+    let gone = before.difference(now).map(|name| format!("{name} is gone"));
+    left.chain(gone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_and_what_is_gone_are_both_told() {
+        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(difference(&set(&["a", "b"]), &set(&["a", "b"])), Vec::<String>::new());
+        assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "c"])), ["c is left", "a is gone"]);
+    }
+
+    #[test]
+    fn objects_are_named_with_their_namespace() {
+        assert_eq!(describe("Service", &json!({"metadata": {"name": "a", "namespace": "n"}})), "Service n/a");
+        assert_eq!(describe("Namespace", &json!({"metadata": {"name": "n"}})), "Namespace n");
+    }
+}
