@@ -2,6 +2,7 @@
 //!
 //! Decides nothing: the core's check says what was found. Start at [`Running::step`].
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use egress_core::check::{self, Fault, Finding};
@@ -251,7 +252,7 @@ impl<'a> Running<'a> {
                 result.outcome = outcome;
                 result.reason = unclear;
             }
-            let reproduce = format!("egress-conformance run {}", self.scenario.id);
+            let reproduce = reproduce(self.scenario);
             result.explanation =
                 Some(check::explain(expect, &probed.observation, &probed.joined, &result.findings, &reproduce));
         }
@@ -266,6 +267,15 @@ struct Judged {
     findings: Vec<Finding>,
     outcome: Outcome,
     unclear: Option<String>,
+}
+
+/// The command that runs this scenario again, with its folder if it is not of the usual one.
+fn reproduce(scenario: &Scenario) -> String {
+    let command = format!("egress-conformance run {}", scenario.id);
+    match scenario.source.ancestors().nth(3) {
+        Some(folder) if folder != Path::new("scenarios") => format!("{command} --scenarios {}", folder.display()),
+        _ => command,
+    }
 }
 
 /// The request as somebody would type it.
