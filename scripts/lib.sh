@@ -9,7 +9,6 @@ die() { say "error: $*"; exit 3; }
 missing_packages() {
   local packages=()
   command -v iptables >/dev/null 2>&1 || [ -x /usr/sbin/iptables ] || packages+=(iptables)
-  command -v conntrack >/dev/null 2>&1 || [ -x /usr/sbin/conntrack ] || packages+=(conntrack)
   command -v curl >/dev/null 2>&1 || packages+=(curl)
   command -v python3 >/dev/null 2>&1 || packages+=(python3)
   python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
