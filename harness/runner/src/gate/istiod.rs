@@ -63,6 +63,12 @@ fn is_config(group: &str) -> bool {
     group.ends_with(".istio.io") || group == "gateway.networking.k8s.io"
 }
 
+/// Whether istiod shows the object among services or endpoints, and not among configurations.
+#[must_use]
+pub fn is_service_or_endpoints(object: &Applied) -> bool {
+    matches!(object.gvk.kind.as_str(), "Service" | "Endpoints" | "EndpointSlice") && !is_config(&object.gvk.group)
+}
+
 fn hostname(object: &Applied) -> String {
     format!("{}.{}.svc.cluster.local", object.name, object.namespace.as_deref().unwrap_or("default"))
 }

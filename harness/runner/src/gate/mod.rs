@@ -139,10 +139,15 @@ impl Gate {
         if change.present.is_empty() && change.absent.is_empty() {
             return Ok(());
         }
+        // Each page costs a process in istiod's pod; what the change does not touch is not asked for.
+        let services = change.present.iter().chain(&change.absent).any(istiod::is_service_or_endpoints);
+        let service_page = async |path, otherwise: &str| {
+            if services { self.istiod_page(path).await } else { Ok(otherwise.to_owned()) }
+        };
         let (configs, services, shards) = tokio::try_join!(
             self.istiod_page("/debug/configz"),
-            self.istiod_page("/debug/registryz"),
-            self.istiod_page("/debug/endpointShardz"),
+            service_page("/debug/registryz", "[]"),
+            service_page("/debug/endpointShardz", "{}"),
         )
         .map_err(|e| e.to_string())?;
         let pages = Pages::parse(&configs, &services, &shards).map_err(|e| e.to_string())?;
