@@ -3,6 +3,7 @@
 //! [`Mesh::up`] brings everything up; [`Mesh::switch`] changes the profile. What a scenario does with it is
 //! [`crate::schedule`]'s business.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use egress_core::access_log::Format;
 use egress_core::scenario::schema::ClientSpec;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -24,6 +26,9 @@ use crate::cluster::{EnvironmentError, Provider};
 use crate::gate::{Change, Gate, ProxyRef, SYSTEM_NAMESPACE};
 use crate::progress::Progress;
 use crate::wait;
+
+/// How long one try to find the mesh settled may take after a disturbance.
+const SETTLE_BOUND: Duration = Duration::from_secs(10);
 
 /// A running mesh.
 pub struct Mesh {
@@ -188,6 +193,45 @@ impl Mesh {
         let mut all = proxies_of(&self.gateways, &self.slot.clients);
         all.extend(others.into_iter().filter_map(Workload::proxy));
         all
+    }
+
+    /// How the pods stand that every probe depends on: istiod, the gateway, the warm clients. While nothing disturbs
+    /// them the answer stays the same.
+    pub async fn standing(&self) -> BTreeMap<String, String> {
+        let client = self.objects.client();
+        let istiod = (ISTIO_NAMESPACE, self.gate.istiod());
+        let workloads = self.gateways.iter().chain(&self.slot.clients);
+        let pods = workloads.map(|w| (w.namespace.as_str(), w.pod.as_str())).chain([istiod]);
+        let ask = pods.map(async |(namespace, pod)| {
+            (format!("{namespace}/{pod}"), workload::standing(client, namespace, pod).await)
+        });
+        join_all(ask).await.into_iter().collect()
+    }
+
+    /// Finds the pods again after something disturbed them, and waits until the mesh has settled.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`]: what did not come back.
+    pub async fn recover(&mut self) -> Result<(), EnvironmentError> {
+        let client = self.objects.client().clone();
+        let namespace = self.slot.namespace.clone();
+        let (gateways, slot) = tokio::try_join!(
+            workload::find_gateways(&client, &self.news, self.timeout),
+            start_slot(&self.objects, namespace, &self.news, self.timeout)
+        )?;
+        (self.gateways, self.slot) = (gateways, slot);
+        let gate = wait::until("a ready istiod", self.timeout, async || {
+            Gate::new(Arc::clone(&self.objects)).await.map_err(|e| e.to_string())
+        });
+        self.gate = gate.await.map_err(|e| EnvironmentError::new(e.to_string()))?;
+        // A pod that died may still be called ready for a moment, and Istio's webhook be out of reach.
+        let proxies = self.proxies([]);
+        let settled = wait::until("the mesh's settling after a disturbance", self.timeout, async || {
+            let passed = self.gate.pass(&Change::default(), &proxies, SETTLE_BOUND).await;
+            passed.map_err(|e| e.to_string())
+        });
+        settled.await.map_err(|e| EnvironmentError::new(e.to_string()))?;
+        Ok(())
     }
 
     /// Puts another profile in force. The slot's clients are started anew where injection changes.

@@ -149,6 +149,25 @@ pub async fn find_gateways(
     Ok(found)
 }
 
+/// How a pod stands, in words that stay the same as long as it runs undisturbed: another pod of that name, a restart of
+/// a container and a lost readiness all show.
+pub async fn standing(client: &Client, namespace: &str, pod: &str) -> String {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    match api.get_opt(pod).await {
+        Ok(Some(pod)) => {
+            let status = pod.status.clone().unwrap_or_default();
+            let containers = status.init_container_statuses.into_iter().flatten();
+            let containers = containers.chain(status.container_statuses.into_iter().flatten());
+            let restarts: i32 = containers.map(|c| c.restart_count).sum();
+            let ready = if is_ready(&pod) { "ready" } else { "not ready" };
+            let ending = if pod.metadata.deletion_timestamp.is_some() { ", being deleted" } else { "" };
+            format!("{ready}, {restarts} restarts{ending}, uid {}", pod.uid().unwrap_or_default())
+        }
+        Ok(None) => "gone".to_owned(),
+        Err(error) => format!("unknown ({error})"),
+    }
+}
+
 async fn workload(
     client: &Client,
     pod: &Pod,
@@ -177,7 +196,9 @@ fn has_proxy(pod: &Pod) -> bool {
     spec.containers.iter().chain(native).any(|c| c.name == PROXY)
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod's condition `Ready` is true.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }

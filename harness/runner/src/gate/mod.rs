@@ -10,7 +10,7 @@
 pub mod istiod;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::exec::{ExecError, exec};
 use crate::cluster::objects::{Applied, ObjectError, Objects};
+use crate::cluster::workload;
 use crate::wait::{self, TimedOut};
 use istiod::{Pages, Synced};
 
@@ -81,7 +82,8 @@ pub enum GateError {
 pub struct Gate {
     objects: Arc<Objects>,
     istiod: String,
-    generation: AtomicU64,
+    /// Whether the marker's Gateway has been made.
+    marked: AtomicBool,
 }
 
 impl Gate {
@@ -97,10 +99,16 @@ impl Gate {
             .map_err(|e| GateError::NoIstiod(e.to_string()))?;
         let istiod = pods
             .iter()
-            .find(|pod| pod.metadata.deletion_timestamp.is_none())
+            .find(|pod| pod.metadata.deletion_timestamp.is_none() && workload::is_ready(pod))
             .map(ResourceExt::name_any)
             .ok_or_else(|| GateError::NoIstiod(format!("{} pods with label app=istiod", pods.items.len())))?;
-        Ok(Self { objects, istiod, generation: AtomicU64::new(0) })
+        Ok(Self { objects, istiod, marked: AtomicBool::new(false) })
+    }
+
+    /// The name of istiod's pod.
+    #[must_use]
+    pub fn istiod(&self) -> &str {
+        &self.istiod
     }
 
     /// Asks istiod for one of its debug pages, on its own localhost.
@@ -157,9 +165,9 @@ impl Gate {
     }
 
     async fn move_marker(&self) -> Result<String, GateError> {
-        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let value = format!("{}-{generation}", self.objects.run());
-        if generation == 1 {
+        // Never a value that was there before, so that an old one cannot be taken for it.
+        let value = format!("{}-{:016x}", self.objects.run(), rand::random::<u64>());
+        if !self.marked.swap(true, Ordering::Relaxed) {
             self.objects.apply(&marker_gateway(), SYSTEM_NAMESPACE).await?;
         }
         self.objects.apply(&marker_routes(&value), SYSTEM_NAMESPACE).await?;

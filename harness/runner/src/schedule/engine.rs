@@ -3,7 +3,7 @@
 //! [`Engine::scenario`] starts special clients, runs the steps in order, and cleans up whatever happened. Which
 //! scenarios run, and on which mesh, is [`super::session`]'s business.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use egress_core::report::{self, Outcome, ScenarioResult, StepResult};
@@ -55,6 +55,7 @@ impl Engine {
             result.reason = Some(format!("not run: an earlier clean-up failed: {why}"));
             return result;
         }
+        let before = self.mesh.standing().await;
         match self.run(scenario).await {
             Ok(steps) => {
                 result.outcome = report::combine(&steps);
@@ -66,16 +67,42 @@ impl Engine {
                 result.reason = Some(error.to_string());
             }
         }
-        let faults = self.mesh.provider.faults();
-        if !faults.is_empty() {
+        if let Some(why) = self.disturbed(&before, result.outcome).await {
             result.outcome = Outcome::Errored;
-            result.reason = Some(faults.join("; "));
-        } else if let Some(why) = &self.spoiled {
-            result.outcome = Outcome::Errored;
-            result.reason = Some(format!("the clean-up failed: {why}"));
+            result.reason = Some(why);
         }
         result.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         result
+    }
+
+    /// What broke beside the scenario, if anything did: then its verdict says nothing about the mesh. A scenario that
+    /// passed although a pod was restarted has passed. The mesh is found again for the next one.
+    async fn disturbed(&mut self, before: &BTreeMap<String, String>, outcome: Outcome) -> Option<String> {
+        let faults = self.mesh.provider.faults();
+        if !faults.is_empty() {
+            let why = faults.join("; ");
+            self.spoiled = Some(why.clone());
+            return Some(why);
+        }
+        let now = self.mesh.standing().await;
+        let changed: Vec<String> = before
+            .iter()
+            .filter(|(pod, was)| now.get(*pod) != Some(was))
+            .map(|(pod, was)| format!("{pod} was {was}, is {}", now.get(pod).map_or("unknown", String::as_str)))
+            .collect();
+        if !changed.is_empty() {
+            match self.mesh.recover().await {
+                // A clean-up that failed while a pod was away is made good by the check of what is left.
+                Ok(()) if self.spoiled.is_some() && self.nothing_left().await.is_ok() => self.spoiled = None,
+                Ok(()) => {}
+                Err(error) => self.spoiled = Some(error.to_string()),
+            }
+        }
+        if let Some(why) = &self.spoiled {
+            return Some(format!("the clean-up failed: {why}"));
+        }
+        (!changed.is_empty() && outcome != Outcome::Passed)
+            .then(|| format!("a part of the mesh was disturbed meanwhile: {}", changed.join("; ")))
     }
 
     async fn run(&mut self, scenario: &Scenario) -> Result<Vec<StepResult>, EnvironmentError> {
