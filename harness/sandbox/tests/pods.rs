@@ -6,14 +6,15 @@
 #[allow(dead_code)]
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use egress_sandbox::{Programs, Sandbox};
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{eventually, options};
+use support::{descendants, eventually, in_network_of, options};
 
 static SANDBOX: Mutex<Option<(Sandbox, Programs)>> = Mutex::new(None);
 
@@ -43,6 +44,8 @@ fn main() {
     let tests = vec![
         trial("exec_carries_streams_and_exit_codes", exec_carries_streams_and_exit_codes),
         trial("logs_follow_at_once", logs_follow_at_once),
+        trial("ports_are_forwarded", ports_are_forwarded),
+        trial("a_closed_port_says_so", a_closed_port_says_so),
         trial("volumes_follow_their_objects", volumes_follow_their_objects),
         trial("sidecars_start_before_containers", sidecars_start_before_containers),
         trial("a_pod_cannot_change_the_host", a_pod_cannot_change_the_host),
@@ -150,6 +153,109 @@ fn logs_follow_at_once(cluster: &Cluster<'_>) {
     cluster.kubectl(&["delete", "pod", "p"]).unwrap();
     assert!(lines.next().is_none(), "the log ends with its container");
     assert!(follower.wait().unwrap().success());
+}
+
+/// `kubectl port-forward` while it runs, for one port of a pod.
+struct PortForward {
+    kubectl: Child,
+    port: u16,
+}
+
+impl PortForward {
+    fn start(cluster: &Cluster<'_>, pod: &str, port: u16, websockets: bool) -> Self {
+        let mut kubectl = cluster
+            .command(&["port-forward", "--address=127.0.0.1", pod, &format!(":{port}")])
+            .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl can be run");
+        let mut line = String::new();
+        BufReader::new(kubectl.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let local = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split_once(' '));
+        let port = local.unwrap_or_else(|| panic!("kubectl said {line:?}")).0.parse().unwrap();
+        Self { kubectl, port }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("kubectl listens");
+        connection.set_read_timeout(Some(support::BOUND)).unwrap();
+        connection
+    }
+}
+
+impl Drop for PortForward {
+    fn drop(&mut self) {
+        let _ = self.kubectl.kill();
+        let _ = self.kubectl.wait();
+    }
+}
+
+/// Listens inside the pod whose container runs `sleep` for this long; ports without a listener are free.
+fn listen_in_pod_that_sleeps(seconds: &str, port: u16) -> TcpListener {
+    let is_it = |pid: &u32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command == format!("sleep\0{seconds}\0").as_bytes()
+    };
+    let pid = eventually("the pod's process", || {
+        descendants(std::process::id()).into_iter().find(is_it).ok_or_else(|| "no such process".to_owned())
+    });
+    in_network_of(pid, || TcpListener::bind((Ipv4Addr::LOCALHOST, port))).expect("the port is free in the pod")
+}
+
+fn ports_are_forwarded(cluster: &Cluster<'_>) {
+    cluster.pod("p", "exec sleep 71234");
+    let echo = listen_in_pod_that_sleeps("71234", 8080);
+    std::thread::spawn(move || {
+        for connection in echo.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || std::io::copy(&mut &connection, &mut &connection));
+        }
+    });
+    let greeter = listen_in_pod_that_sleeps("71234", 8081);
+    std::thread::spawn(move || {
+        greeter.incoming().map_while(Result::ok).for_each(|mut c| c.write_all(b"hello").unwrap())
+    });
+    for websockets in [true, false] {
+        let forward = PortForward::start(cluster, "p", 8080, websockets);
+        std::thread::scope(|scope| {
+            for number in 0..10_usize {
+                let connection = forward.connect();
+                scope.spawn(move || {
+                    let sent: Vec<u8> = (0..1_000_000).map(|n| (n * (number + 1) % 251) as u8).collect();
+                    let mut back = Vec::new();
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| {
+                            (&connection).write_all(&sent).unwrap();
+                            connection.shutdown(Shutdown::Write).unwrap();
+                        });
+                        (&connection).read_to_end(&mut back).unwrap();
+                    });
+                    assert!(back == sent, "connection {number}: {} bytes came back", back.len());
+                });
+            }
+        });
+        let forward = PortForward::start(cluster, "p", 8081, websockets);
+        for _ in 0..20 {
+            let mut text = String::new();
+            forward.connect().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "hello");
+        }
+    }
+}
+
+fn a_closed_port_says_so(cluster: &Cluster<'_>) {
+    cluster.pod("p", "sleep 1000");
+    for websockets in [true, false] {
+        let mut forward = PortForward::start(cluster, "p", 9, websockets);
+        let mut connection = forward.connect();
+        assert_eq!(connection.read(&mut [0]).unwrap(), 0, "nobody is there to answer");
+        let mut complaint = String::new();
+        forward.kubectl.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+        assert!(complaint.contains("error forwarding port 9 to pod") && complaint.contains("refused"), "{complaint}");
+        assert!(!forward.kubectl.wait().unwrap().success(), "kubectl ends with the first failure");
+    }
+    let error = cluster.kubectl(&["port-forward", "no-such-pod", "8080"]).unwrap_err();
+    assert!(error.contains("not found"), "{error}");
 }
 
 fn volumes_follow_their_objects(cluster: &Cluster<'_>) {

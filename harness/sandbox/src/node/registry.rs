@@ -25,6 +25,8 @@ pub(crate) struct PodEntry {
     pub(crate) uid: String,
     /// The object as last seen.
     pub(crate) pod: watch::Receiver<Arc<Pod>>,
+    /// Its network namespace.
+    pub(crate) netns: PathBuf,
     containers: RwLock<HashMap<String, ContainerEntry>>,
 }
 
@@ -65,8 +67,9 @@ impl Registry {
         name: &str,
         uid: &str,
         pod: watch::Receiver<Arc<Pod>>,
+        netns: PathBuf,
     ) -> Arc<PodEntry> {
-        let entry = Arc::new(PodEntry { uid: uid.to_owned(), pod, containers: RwLock::default() });
+        let entry = Arc::new(PodEntry { uid: uid.to_owned(), pod, netns, containers: RwLock::default() });
         let mut pods = self.pods.write().unwrap_or_else(PoisonError::into_inner);
         pods.insert((namespace.to_owned(), name.to_owned()), entry.clone());
         entry
