@@ -44,6 +44,7 @@ fn main() {
     let tests = vec![
         trial("exec_carries_streams_and_exit_codes", exec_carries_streams_and_exit_codes),
         trial("logs_follow_at_once", logs_follow_at_once),
+        trial("logs_know_when_lines_came", logs_know_when_lines_came),
         trial("ports_are_forwarded", ports_are_forwarded),
         trial("a_closed_port_says_so", a_closed_port_says_so),
         trial("volumes_follow_their_objects", volumes_follow_their_objects),
@@ -148,11 +149,65 @@ fn logs_follow_at_once(cluster: &Cluster<'_>) {
     cluster.sh("p", "echo second > /tmp/f").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "second");
     assert_eq!(cluster.kubectl(&["logs", "--tail=1", "p"]).unwrap(), "second\n");
-    let refusal = cluster.kubectl(&["logs", "--timestamps", "p"]).unwrap_err();
-    assert!(refusal.contains("timestamps"), "{refusal}");
     cluster.kubectl(&["delete", "pod", "p"]).unwrap();
     assert!(lines.next().is_none(), "the log ends with its container");
     assert!(follower.wait().unwrap().success());
+}
+
+fn logs_know_when_lines_came(cluster: &Cluster<'_>) {
+    // Each line says when it was written.
+    cluster.pod("p", "date +%s%N; mkfifo /tmp/f; while true; do cat /tmp/f; done");
+    let say = || cluster.sh("p", "date +%s%N > /tmp/f").unwrap();
+    say();
+    let lines = |arguments: &[&str]| {
+        let log = cluster.kubectl(&[&["logs", "p", "--timestamps"], arguments].concat()).unwrap();
+        let line = |line: &str| {
+            let (time, written) = line.split_once(' ').unwrap_or_else(|| panic!("{line:?} has no time"));
+            let time: jiff::Timestamp = time.parse().unwrap();
+            let written = jiff::Timestamp::from_nanosecond(written.parse().unwrap()).unwrap();
+            let late = time.duration_since(written).as_millis_f64();
+            assert!((-1.0..500.0).contains(&late), "a line has the time {time}, {late} ms after {written}");
+            time
+        };
+        log.lines().map(line).collect::<Vec<_>>()
+    };
+    let two = eventually("two lines", || match lines(&[])[..] {
+        [one, two] if one < two => Ok(two),
+        ref other => Err(format!("{other:?}")),
+    });
+    say();
+    eventually("three lines", || if lines(&[]).len() == 3 { Ok(()) } else { Err(lines(&[]).len().to_string()) });
+    // The API's times have whole seconds, so the cut is between two of them.
+    let next_second = jiff::Timestamp::from_second(two.as_second() + 2).unwrap();
+    eventually("the next second", || if jiff::Timestamp::now() > next_second { Ok(()) } else { Err(String::new()) });
+    say();
+    let since = format!("--since-time={next_second}");
+    eventually("one young line", || match lines(&[&since])[..] {
+        [young] if young >= next_second => Ok(()),
+        ref other => Err(format!("{other:?}")),
+    });
+    assert_eq!(lines(&["--since=1h"]).len(), 4);
+    assert_eq!(lines(&["--since=1h", "--tail=2"]).len(), 2);
+    assert_eq!(lines(&[&since, "--tail=3"]).len(), 1);
+    assert_eq!(cluster.kubectl(&["logs", "p", &since]).unwrap().lines().count(), 1);
+    assert_eq!(cluster.kubectl(&["logs", "p", "--since-time=2999-01-01T00:00:00Z"]).unwrap(), "");
+    assert_eq!(cluster.kubectl(&["logs", "p", "--timestamps", "--limit-bytes=40"]).unwrap().len(), 40);
+    let mut follower = cluster.command(&["logs", "-f", "--tail=0", "--timestamps", "p"]);
+    let mut follower = follower.stdout(Stdio::piped()).spawn().expect("kubectl can be run");
+    let mut followed = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let fed = std::thread::scope(|scope| {
+        let first = scope.spawn(|| followed.next().unwrap().unwrap());
+        // Nobody says when the follower has begun, so there is something to say until it has heard.
+        eventually("a followed line", || {
+            say();
+            if first.is_finished() { Ok(()) } else { Err("nothing".to_owned()) }
+        });
+        first.join().unwrap()
+    });
+    let time = fed.split_once(' ').and_then(|(time, _)| time.parse::<jiff::Timestamp>().ok());
+    assert!(time.is_some_and(|time| time > next_second), "{fed}");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
 }
 
 /// `kubectl port-forward` while it runs, for one port of a pod.

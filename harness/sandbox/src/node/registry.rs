@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
+use super::arrivals::Arrivals;
 use super::container::spec::Process;
 
 /// All pods of the node.
@@ -44,6 +45,8 @@ pub(crate) struct ContainerEntry {
 pub(crate) struct Instance {
     /// Everything it wrote.
     pub(crate) log: PathBuf,
+    /// When it wrote it.
+    pub(crate) arrivals: Arc<Arrivals>,
     /// Turns true at its end.
     pub(crate) ended: watch::Receiver<bool>,
     /// How to run programs in it.
