@@ -43,6 +43,7 @@ fn main() {
     };
     let tests = vec![
         trial("exec_carries_streams_and_exit_codes", exec_carries_streams_and_exit_codes),
+        trial("exec_works_over_spdy_too", exec_works_over_spdy_too),
         trial("logs_follow_at_once", logs_follow_at_once),
         trial("logs_know_when_lines_came", logs_know_when_lines_came),
         trial("ports_are_forwarded", ports_are_forwarded),
@@ -79,21 +80,9 @@ impl Cluster<'_> {
         support::kubectl(self.sandbox, self.programs, &[&["-n", &self.namespace], arguments].concat())
     }
 
-    /// Standard input to output and exit code.
-    fn with_input(&self, arguments: &[&str], input: &[u8]) -> (Vec<u8>, i32) {
-        let mut child =
-            self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kubectl runs");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        std::thread::scope(|scope| {
-            scope.spawn(move || stdin.write_all(input).expect("kubectl reads its input"));
-            let output = child.wait_with_output().expect("kubectl ends");
-            (output.stdout, output.status.code().unwrap_or(-1))
-        })
-    }
-
     fn apply(&self, manifest: &str) {
-        let (output, code) = self.with_input(&["apply", "-f", "-"], manifest.as_bytes());
-        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&output));
+        let (_, error, code) = run_with_input(self.command(&["apply", "-f", "-"]), manifest.as_bytes());
+        assert_eq!(code, 0, "{error}");
     }
 
     /// A pod of one container, which runs `script` in a shell; waits until it is ready.
@@ -120,24 +109,66 @@ impl Cluster<'_> {
 }
 
 fn exec_carries_streams_and_exit_codes(cluster: &Cluster<'_>) {
+    exec_carries_everything(cluster, true);
+}
+
+fn exec_works_over_spdy_too(cluster: &Cluster<'_>) {
+    exec_carries_everything(cluster, false);
+}
+
+fn exec_carries_everything(cluster: &Cluster<'_>, websockets: bool) {
     cluster.pod("p", "sleep 1000");
-    let (output, code) = cluster.with_input(&["exec", "p", "--", "sh", "-c", "echo out; exit 52"], b"");
+    let exec = |arguments: &[&str], input: &[u8]| {
+        let mut command = cluster.command(&[&["exec"], arguments].concat());
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets.to_string());
+        run_with_input(command, input)
+    };
+    let script = "echo out; echo err >&2; exit 52";
+    let (output, error, code) = exec(&["p", "--", "sh", "-c", script], b"");
     assert_eq!((output.as_slice(), code), (b"out\n".as_slice(), 52));
+    assert!(error.starts_with("err\n"), "{error}");
     let large: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let (output, code) = cluster.with_input(&["exec", "-i", "p", "--", "cat"], &large);
+    let (output, _, code) = exec(&["-i", "p", "--", "cat"], &large);
     assert!(output == large && code == 0, "{} of {} bytes came back, exit {code}", output.len(), large.len());
-    assert_eq!(cluster.sh("p", "echo again > /dev/stdout").unwrap(), "again\n");
-    let error = cluster.kubectl(&["exec", "p", "--", "no-such-program"]).unwrap_err();
-    assert!(error.contains("executable file not found"), "{error}");
+    assert_eq!(exec(&["p", "--", "sh", "-c", "echo again > /dev/stdout"], b"").0, b"again\n");
+    let (_, error, code) = exec(&["p", "--", "no-such-program"], b"");
+    assert!(error.contains("executable file not found") && code != 0, "{error}, exit {code}");
     std::thread::scope(|scope| {
-        let side_by_side = (1..=10).map(|n| {
-            scope.spawn(move || (n, cluster.with_input(&["exec", "p", "--", "sh", "-c", &format!("exit {n}")], b"").1))
-        });
+        let side_by_side =
+            (1..=10).map(|n| scope.spawn(move || (n, exec(&["p", "--", "sh", "-c", &format!("exit {n}")], b"").2)));
         for thread in side_by_side.collect::<Vec<_>>() {
             let (expected, seen) = thread.join().unwrap();
             assert_eq!(expected, seen);
         }
     });
+    // A program whose client is gone ends.
+    let mut command = cluster.command(&["exec", "p", "--", "sh", "-c", "echo begun; exec sleep 81234"]);
+    command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets.to_string());
+    let mut client = command.stdout(Stdio::piped()).spawn().expect("kubectl can be run");
+    let mut line = String::new();
+    BufReader::new(client.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "begun\n");
+    let sleeping = "grep -qsa 81234 /proc/[0-9]*/cmdline && echo yes || echo no";
+    assert_eq!(cluster.sh("p", &sleeping.replace("81234", "8123[4]")).unwrap(), "yes\n");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("the end of the program", || match cluster.sh("p", &sleeping.replace("81234", "8123[4]")) {
+        Ok(answer) if answer == "no\n" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// Standard input to output, errors and exit code.
+fn run_with_input(mut command: Command, input: &[u8]) -> (Vec<u8>, String, i32) {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).expect("the program reads its input"));
+        let output = child.wait_with_output().expect("the program ends");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.stdout, error, output.status.code().unwrap_or(-1))
+    })
 }
 
 fn logs_follow_at_once(cluster: &Cluster<'_>) {

@@ -1,6 +1,6 @@
 //! The kubelet's API: what the API server asks a node for on behalf of `kubectl logs`, `exec` and `port-forward`.
 //!
-//! TLS, and only for clients with a certificate of the cluster. Attach, and exec over SPDY, are answered with 501.
+//! TLS, and only for clients with a certificate of the cluster. Attach is answered with 501.
 //! Start at [`Server::bind`].
 
 mod exec;

@@ -2,15 +2,13 @@
 //!
 //! As much of the protocol as Kubernetes uses: streams that the client opens, data, half-close, reset, ping, go-away.
 //! There is no flow control, because the clients have none either, and no stream is opened from this side. It knows
-//! nothing of pods. Start at [`connection::run`]; [`frame`] and [`headers`] are pure.
+//! nothing of pods. Start at [`upgrade::accept`] and [`connection::run`]; [`frame`] and [`headers`] are pure.
 
 pub(super) mod connection;
 mod dictionary;
 mod frame;
 mod headers;
+pub(super) mod upgrade;
 
-pub(super) use self::connection::{Incoming, Opened, StreamReader, StreamWriter};
+pub(super) use self::connection::{Gone, Incoming, Opened, StreamReader, StreamWriter};
 pub(super) use self::headers::Headers;
-
-/// The name of the protocol in an upgrade.
-pub(super) const UPGRADE: &str = "SPDY/3.1";
