@@ -327,6 +327,17 @@ fn ports_are_forwarded(cluster: &Cluster<'_>) {
             assert_eq!(text, "hello");
         }
     }
+    let listener = listen_in_pod_that_sleeps("71234", 8082);
+    let forward = PortForward::start(cluster, "p", 8082, true);
+    let mut ours = forward.connect();
+    ours.write_all(b"x").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (mut theirs, _) = eventually("the connection in the pod", || listener.accept().map_err(|e| e.to_string()));
+    theirs.set_read_timeout(Some(support::BOUND)).unwrap();
+    let mut byte = [0];
+    theirs.read_exact(&mut byte).unwrap();
+    drop(forward);
+    assert!(matches!(theirs.read(&mut byte), Ok(0)), "with the client go its connections");
 }
 
 fn a_closed_port_says_so(cluster: &Cluster<'_>) {

@@ -179,3 +179,77 @@ async fn exchange(mut reader: StreamReader, writer: StreamWriter, connection: Tc
         _ = downwards => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::spdy::client::Client;
+    use super::super::super::spdy::frame::Frame;
+    use super::*;
+
+    /// A port-forward to a pod whose network is gone.
+    fn connected() -> (Client, tokio::task::JoinHandle<()>) {
+        let (io, theirs) = tokio::io::duplex(64 << 10);
+        let target = Target { netns: "/nonexistent/netns".into(), pod: "space/name".into() };
+        (Client::new(io), tokio::spawn(run(theirs, target)))
+    }
+
+    fn headers<'a>(role: &'a str, port: &'a str, id: &'a str) -> [(&'a str, &'a str); 3] {
+        [("streamtype", role), ("port", port), ("requestid", id)]
+    }
+
+    #[tokio::test]
+    async fn a_pair_that_cannot_be_connected_is_told_why() {
+        let (mut client, task) = connected();
+        client.open(1, true, &headers("error", "80", "0")).await;
+        client.expect_reply(1).await;
+        client.open(3, false, &headers("data", "80", "0")).await;
+        client.expect_reply(3).await;
+        let mut message = String::new();
+        let mut finished = Vec::new();
+        while finished.len() < 2 {
+            match client.next().await {
+                Some(Frame::Data { stream: 1, fin: false, data }) => message += std::str::from_utf8(&data).unwrap(),
+                Some(Frame::Data { stream, fin: true, .. }) => finished.push(stream),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(
+            message.starts_with("error forwarding port 80 to pod space/name: network: cannot enter /nonexistent/netns"),
+            "{message}"
+        );
+        finished.sort_unstable();
+        assert_eq!(finished, [1, 3]);
+        drop(client);
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn streams_that_make_no_pair_are_reset() {
+        let (mut client, _task) = connected();
+        let mut number = 1;
+        for unusable in [
+            vec![headers("video", "80", "0")],
+            vec![headers("data", "0", "0")],
+            vec![headers("data", "65536", "0")],
+            vec![headers("data", "80", "1"), headers("data", "80", "1")],
+            vec![headers("data", "80", "2"), headers("error", "81", "2")],
+        ] {
+            let mut wanted = Vec::new();
+            for headers in unusable {
+                client.open(number, false, &headers).await;
+                client.expect_reply(number).await;
+                wanted.push(number);
+                number += 2;
+            }
+            let mut seen = Vec::new();
+            while seen.len() < wanted.len() {
+                match client.next().await {
+                    Some(Frame::Reset { stream, .. }) => seen.push(stream),
+                    other => panic!("{other:?}"),
+                }
+            }
+            seen.sort_unstable();
+            assert_eq!(seen, wanted);
+        }
+    }
+}

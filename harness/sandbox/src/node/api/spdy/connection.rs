@@ -261,60 +261,14 @@ impl Streams<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::io::DuplexStream;
-
+    use super::super::client::Client;
     use super::*;
-
-    /// A client of the connection under test.
-    struct Client {
-        io: DuplexStream,
-        buffer: BytesMut,
-        packer: Compressor,
-        unpacker: Decompressor,
-    }
-
-    impl Client {
-        async fn send(&mut self, frame: Frame) {
-            let mut wire = BytesMut::new();
-            frame.encode(&mut wire);
-            self.io.write_all(&wire).await.unwrap();
-        }
-
-        async fn open(&mut self, stream: u32, fin: bool) {
-            let headers = Headers(vec![("number".into(), stream.to_string())]);
-            let block = self.packer.pack(&headers).unwrap().into();
-            self.send(Frame::SynStream { stream, fin, block }).await;
-        }
-
-        async fn next(&mut self) -> Option<Frame> {
-            loop {
-                if let Some(frame) = frame::decode(&mut self.buffer).unwrap() {
-                    if let Frame::SynReply { block, .. } = &frame {
-                        assert_eq!(self.unpacker.unpack(block).unwrap(), Headers::default());
-                    }
-                    return Some(frame);
-                }
-                let read = tokio::time::timeout(Duration::from_secs(10), self.io.read_buf(&mut self.buffer));
-                if read.await.expect("the server answers").unwrap() == 0 {
-                    return None;
-                }
-            }
-        }
-
-        async fn expect_reply(&mut self, number: u32) {
-            let frame = self.next().await;
-            assert!(matches!(frame, Some(Frame::SynReply { stream, .. }) if stream == number), "{frame:?}");
-        }
-    }
 
     fn connected() -> (Client, mpsc::Receiver<Opened>, tokio::task::JoinHandle<Result<(), ConnectionError>>) {
         let (io, theirs) = tokio::io::duplex(64 << 10);
         let (sender, opened) = mpsc::channel(4);
         let task = tokio::spawn(run(theirs, sender));
-        let (packer, unpacker) = (Compressor::new().unwrap(), Decompressor::new());
-        (Client { io, buffer: BytesMut::new(), packer, unpacker }, opened, task)
+        (Client::new(io), opened, task)
     }
 
     fn data(stream: u32, fin: bool, text: &'static str) -> Frame {
@@ -325,7 +279,7 @@ mod tests {
     async fn streams_carry_both_directions_and_end_one_by_one() {
         let (mut client, mut opened, task) = connected();
         for number in [1, 3] {
-            client.open(number, false).await;
+            client.open(number, false, &[("number", &number.to_string())]).await;
             client.expect_reply(number).await;
         }
         let (mut one, mut three) = (opened.recv().await.unwrap(), opened.recv().await.unwrap());
@@ -351,10 +305,10 @@ mod tests {
     #[tokio::test]
     async fn a_stream_may_be_finished_from_the_start_and_nobody_need_read_it() {
         let (mut client, mut opened, _task) = connected();
-        client.open(1, true).await;
+        client.open(1, true, &[]).await;
         client.expect_reply(1).await;
         assert_eq!(opened.recv().await.unwrap().reader.next().await, Incoming::Finished);
-        client.open(3, false).await;
+        client.open(3, false, &[]).await;
         client.expect_reply(3).await;
         drop(opened.recv().await.unwrap());
         for _ in 0..2 * QUEUE {
@@ -367,12 +321,12 @@ mod tests {
     #[tokio::test]
     async fn what_breaks_the_protocol_is_refused() {
         let (mut client, mut opened, task) = connected();
-        client.open(3, false).await;
+        client.open(3, false, &[]).await;
         client.expect_reply(3).await;
-        client.open(3, false).await;
+        client.open(3, false, &[]).await;
         assert_eq!(client.next().await, Some(Frame::Reset { stream: 3, status: PROTOCOL_ERROR }));
         // The compression of headers has not been disturbed.
-        client.open(5, false).await;
+        client.open(5, false, &[("number", "5")]).await;
         client.expect_reply(5).await;
         let _three = opened.recv().await.unwrap();
         assert_eq!(opened.recv().await.unwrap().headers.get("number"), Some("5"));

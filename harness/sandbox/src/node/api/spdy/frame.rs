@@ -33,7 +33,7 @@ pub(super) const CANCEL: u32 = 5;
 
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(in super::super) enum Frame {
     /// A stream is opened.
     SynStream { stream: u32, fin: bool, block: Bytes },
     /// The other side takes it.

@@ -4,9 +4,11 @@
 //! There is no flow control, because the clients have none either, and no stream is opened from this side. It knows
 //! nothing of pods. Start at [`upgrade::accept`] and [`connection::run`]; [`frame`] and [`headers`] are pure.
 
+#[cfg(test)]
+pub(super) mod client;
 pub(super) mod connection;
 mod dictionary;
-mod frame;
+pub(super) mod frame;
 mod headers;
 pub(super) mod upgrade;
 
