@@ -6,14 +6,15 @@
 #[allow(dead_code)]
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use egress_sandbox::{Programs, Sandbox};
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{eventually, options};
+use support::{descendants, eventually, in_network_of, options};
 
 static SANDBOX: Mutex<Option<(Sandbox, Programs)>> = Mutex::new(None);
 
@@ -42,7 +43,11 @@ fn main() {
     };
     let tests = vec![
         trial("exec_carries_streams_and_exit_codes", exec_carries_streams_and_exit_codes),
+        trial("exec_works_over_spdy_too", exec_works_over_spdy_too),
         trial("logs_follow_at_once", logs_follow_at_once),
+        trial("logs_know_when_lines_came", logs_know_when_lines_came),
+        trial("ports_are_forwarded", ports_are_forwarded),
+        trial("a_closed_port_says_so", a_closed_port_says_so),
         trial("volumes_follow_their_objects", volumes_follow_their_objects),
         trial("sidecars_start_before_containers", sidecars_start_before_containers),
         trial("a_pod_cannot_change_the_host", a_pod_cannot_change_the_host),
@@ -75,21 +80,9 @@ impl Cluster<'_> {
         support::kubectl(self.sandbox, self.programs, &[&["-n", &self.namespace], arguments].concat())
     }
 
-    /// Standard input to output and exit code.
-    fn with_input(&self, arguments: &[&str], input: &[u8]) -> (Vec<u8>, i32) {
-        let mut child =
-            self.command(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kubectl runs");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        std::thread::scope(|scope| {
-            scope.spawn(move || stdin.write_all(input).expect("kubectl reads its input"));
-            let output = child.wait_with_output().expect("kubectl ends");
-            (output.stdout, output.status.code().unwrap_or(-1))
-        })
-    }
-
     fn apply(&self, manifest: &str) {
-        let (output, code) = self.with_input(&["apply", "-f", "-"], manifest.as_bytes());
-        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&output));
+        let (_, error, code) = run_with_input(self.command(&["apply", "-f", "-"]), manifest.as_bytes());
+        assert_eq!(code, 0, "{error}");
     }
 
     /// A pod of one container, which runs `script` in a shell; waits until it is ready.
@@ -116,24 +109,66 @@ impl Cluster<'_> {
 }
 
 fn exec_carries_streams_and_exit_codes(cluster: &Cluster<'_>) {
+    exec_carries_everything(cluster, true);
+}
+
+fn exec_works_over_spdy_too(cluster: &Cluster<'_>) {
+    exec_carries_everything(cluster, false);
+}
+
+fn exec_carries_everything(cluster: &Cluster<'_>, websockets: bool) {
     cluster.pod("p", "sleep 1000");
-    let (output, code) = cluster.with_input(&["exec", "p", "--", "sh", "-c", "echo out; exit 52"], b"");
+    let exec = |arguments: &[&str], input: &[u8]| {
+        let mut command = cluster.command(&[&["exec"], arguments].concat());
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets.to_string());
+        run_with_input(command, input)
+    };
+    let script = "echo out; echo err >&2; exit 52";
+    let (output, error, code) = exec(&["p", "--", "sh", "-c", script], b"");
     assert_eq!((output.as_slice(), code), (b"out\n".as_slice(), 52));
+    assert!(error.starts_with("err\n"), "{error}");
     let large: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let (output, code) = cluster.with_input(&["exec", "-i", "p", "--", "cat"], &large);
+    let (output, _, code) = exec(&["-i", "p", "--", "cat"], &large);
     assert!(output == large && code == 0, "{} of {} bytes came back, exit {code}", output.len(), large.len());
-    assert_eq!(cluster.sh("p", "echo again > /dev/stdout").unwrap(), "again\n");
-    let error = cluster.kubectl(&["exec", "p", "--", "no-such-program"]).unwrap_err();
-    assert!(error.contains("executable file not found"), "{error}");
+    assert_eq!(exec(&["p", "--", "sh", "-c", "echo again > /dev/stdout"], b"").0, b"again\n");
+    let (_, error, code) = exec(&["p", "--", "no-such-program"], b"");
+    assert!(error.contains("executable file not found") && code != 0, "{error}, exit {code}");
     std::thread::scope(|scope| {
-        let side_by_side = (1..=10).map(|n| {
-            scope.spawn(move || (n, cluster.with_input(&["exec", "p", "--", "sh", "-c", &format!("exit {n}")], b"").1))
-        });
+        let side_by_side =
+            (1..=10).map(|n| scope.spawn(move || (n, exec(&["p", "--", "sh", "-c", &format!("exit {n}")], b"").2)));
         for thread in side_by_side.collect::<Vec<_>>() {
             let (expected, seen) = thread.join().unwrap();
             assert_eq!(expected, seen);
         }
     });
+    // A program whose client is gone ends.
+    let mut command = cluster.command(&["exec", "p", "--", "sh", "-c", "echo begun; exec sleep 81234"]);
+    command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets.to_string());
+    let mut client = command.stdout(Stdio::piped()).spawn().expect("kubectl can be run");
+    let mut line = String::new();
+    BufReader::new(client.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "begun\n");
+    let sleeping = "grep -qsa 81234 /proc/[0-9]*/cmdline && echo yes || echo no";
+    assert_eq!(cluster.sh("p", &sleeping.replace("81234", "8123[4]")).unwrap(), "yes\n");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("the end of the program", || match cluster.sh("p", &sleeping.replace("81234", "8123[4]")) {
+        Ok(answer) if answer == "no\n" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// Standard input to output, errors and exit code.
+fn run_with_input(mut command: Command, input: &[u8]) -> (Vec<u8>, String, i32) {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).expect("the program reads its input"));
+        let output = child.wait_with_output().expect("the program ends");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.stdout, error, output.status.code().unwrap_or(-1))
+    })
 }
 
 fn logs_follow_at_once(cluster: &Cluster<'_>) {
@@ -145,11 +180,179 @@ fn logs_follow_at_once(cluster: &Cluster<'_>) {
     cluster.sh("p", "echo second > /tmp/f").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "second");
     assert_eq!(cluster.kubectl(&["logs", "--tail=1", "p"]).unwrap(), "second\n");
-    let refusal = cluster.kubectl(&["logs", "--timestamps", "p"]).unwrap_err();
-    assert!(refusal.contains("timestamps"), "{refusal}");
     cluster.kubectl(&["delete", "pod", "p"]).unwrap();
     assert!(lines.next().is_none(), "the log ends with its container");
     assert!(follower.wait().unwrap().success());
+}
+
+fn logs_know_when_lines_came(cluster: &Cluster<'_>) {
+    // Each line says when it was written.
+    cluster.pod("p", "date +%s%N; mkfifo /tmp/f; while true; do cat /tmp/f; done");
+    let say = || cluster.sh("p", "date +%s%N > /tmp/f").unwrap();
+    say();
+    let lines = |arguments: &[&str]| {
+        let log = cluster.kubectl(&[&["logs", "p", "--timestamps"], arguments].concat()).unwrap();
+        let line = |line: &str| {
+            let (time, written) = line.split_once(' ').unwrap_or_else(|| panic!("{line:?} has no time"));
+            let time: jiff::Timestamp = time.parse().unwrap();
+            let written = jiff::Timestamp::from_nanosecond(written.parse().unwrap()).unwrap();
+            let late = time.duration_since(written).as_millis_f64();
+            assert!((-1.0..500.0).contains(&late), "a line has the time {time}, {late} ms after {written}");
+            time
+        };
+        log.lines().map(line).collect::<Vec<_>>()
+    };
+    let two = eventually("two lines", || match lines(&[])[..] {
+        [one, two] if one < two => Ok(two),
+        ref other => Err(format!("{other:?}")),
+    });
+    say();
+    eventually("three lines", || if lines(&[]).len() == 3 { Ok(()) } else { Err(lines(&[]).len().to_string()) });
+    // The API's times have whole seconds, so the cut is between two of them.
+    let next_second = jiff::Timestamp::from_second(two.as_second() + 2).unwrap();
+    eventually("the next second", || if jiff::Timestamp::now() > next_second { Ok(()) } else { Err(String::new()) });
+    say();
+    let since = format!("--since-time={next_second}");
+    eventually("one young line", || match lines(&[&since])[..] {
+        [young] if young >= next_second => Ok(()),
+        ref other => Err(format!("{other:?}")),
+    });
+    assert_eq!(lines(&["--since=1h"]).len(), 4);
+    assert_eq!(lines(&["--since=1h", "--tail=2"]).len(), 2);
+    assert_eq!(lines(&[&since, "--tail=3"]).len(), 1);
+    assert_eq!(cluster.kubectl(&["logs", "p", &since]).unwrap().lines().count(), 1);
+    assert_eq!(cluster.kubectl(&["logs", "p", "--since-time=2999-01-01T00:00:00Z"]).unwrap(), "");
+    assert_eq!(cluster.kubectl(&["logs", "p", "--timestamps", "--limit-bytes=40"]).unwrap().len(), 40);
+    let mut follower = cluster.command(&["logs", "-f", "--tail=0", "--timestamps", "p"]);
+    let mut follower = follower.stdout(Stdio::piped()).spawn().expect("kubectl can be run");
+    let mut followed = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let fed = std::thread::scope(|scope| {
+        let first = scope.spawn(|| followed.next().unwrap().unwrap());
+        // Nobody says when the follower has begun, so there is something to say until it has heard.
+        eventually("a followed line", || {
+            say();
+            if first.is_finished() { Ok(()) } else { Err("nothing".to_owned()) }
+        });
+        first.join().unwrap()
+    });
+    let time = fed.split_once(' ').and_then(|(time, _)| time.parse::<jiff::Timestamp>().ok());
+    assert!(time.is_some_and(|time| time > next_second), "{fed}");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+/// `kubectl port-forward` while it runs, for one port of a pod.
+struct PortForward {
+    kubectl: Child,
+    port: u16,
+}
+
+impl PortForward {
+    fn start(cluster: &Cluster<'_>, pod: &str, port: u16, websockets: bool) -> Self {
+        let mut kubectl = cluster
+            .command(&["port-forward", "--address=127.0.0.1", pod, &format!(":{port}")])
+            .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("kubectl can be run");
+        let mut line = String::new();
+        BufReader::new(kubectl.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let local = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split_once(' '));
+        let port = local.unwrap_or_else(|| panic!("kubectl said {line:?}")).0.parse().unwrap();
+        Self { kubectl, port }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("kubectl listens");
+        connection.set_read_timeout(Some(support::BOUND)).unwrap();
+        connection
+    }
+}
+
+impl Drop for PortForward {
+    fn drop(&mut self) {
+        let _ = self.kubectl.kill();
+        let _ = self.kubectl.wait();
+    }
+}
+
+/// Listens inside the pod whose container runs `sleep` for this long; ports without a listener are free.
+fn listen_in_pod_that_sleeps(seconds: &str, port: u16) -> TcpListener {
+    let is_it = |pid: &u32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command == format!("sleep\0{seconds}\0").as_bytes()
+    };
+    let pid = eventually("the pod's process", || {
+        descendants(std::process::id()).into_iter().find(is_it).ok_or_else(|| "no such process".to_owned())
+    });
+    in_network_of(pid, || TcpListener::bind((Ipv4Addr::LOCALHOST, port))).expect("the port is free in the pod")
+}
+
+fn ports_are_forwarded(cluster: &Cluster<'_>) {
+    cluster.pod("p", "exec sleep 71234");
+    let echo = listen_in_pod_that_sleeps("71234", 8080);
+    std::thread::spawn(move || {
+        for connection in echo.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || std::io::copy(&mut &connection, &mut &connection));
+        }
+    });
+    let greeter = listen_in_pod_that_sleeps("71234", 8081);
+    std::thread::spawn(move || {
+        greeter.incoming().map_while(Result::ok).for_each(|mut c| c.write_all(b"hello").unwrap())
+    });
+    for websockets in [true, false] {
+        let forward = PortForward::start(cluster, "p", 8080, websockets);
+        std::thread::scope(|scope| {
+            for number in 0..10_usize {
+                let connection = forward.connect();
+                scope.spawn(move || {
+                    let sent: Vec<u8> = (0..1_000_000).map(|n| (n * (number + 1) % 251) as u8).collect();
+                    let mut back = Vec::new();
+                    std::thread::scope(|scope| {
+                        scope.spawn(|| {
+                            (&connection).write_all(&sent).unwrap();
+                            connection.shutdown(Shutdown::Write).unwrap();
+                        });
+                        (&connection).read_to_end(&mut back).unwrap();
+                    });
+                    assert!(back == sent, "connection {number}: {} bytes came back", back.len());
+                });
+            }
+        });
+        let forward = PortForward::start(cluster, "p", 8081, websockets);
+        for _ in 0..20 {
+            let mut text = String::new();
+            forward.connect().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "hello");
+        }
+    }
+    let listener = listen_in_pod_that_sleeps("71234", 8082);
+    let forward = PortForward::start(cluster, "p", 8082, true);
+    let mut ours = forward.connect();
+    ours.write_all(b"x").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (mut theirs, _) = eventually("the connection in the pod", || listener.accept().map_err(|e| e.to_string()));
+    theirs.set_read_timeout(Some(support::BOUND)).unwrap();
+    let mut byte = [0];
+    theirs.read_exact(&mut byte).unwrap();
+    drop(forward);
+    assert!(matches!(theirs.read(&mut byte), Ok(0)), "with the client go its connections");
+}
+
+fn a_closed_port_says_so(cluster: &Cluster<'_>) {
+    cluster.pod("p", "sleep 1000");
+    for websockets in [true, false] {
+        let mut forward = PortForward::start(cluster, "p", 9, websockets);
+        let mut connection = forward.connect();
+        assert_eq!(connection.read(&mut [0]).unwrap(), 0, "nobody is there to answer");
+        let mut complaint = String::new();
+        forward.kubectl.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+        assert!(complaint.contains("error forwarding port 9 to pod") && complaint.contains("refused"), "{complaint}");
+        assert!(!forward.kubectl.wait().unwrap().success(), "kubectl ends with the first failure");
+    }
+    let error = cluster.kubectl(&["port-forward", "no-such-pod", "8080"]).unwrap_err();
+    assert!(error.contains("not found"), "{error}");
 }
 
 fn volumes_follow_their_objects(cluster: &Cluster<'_>) {

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 
 use address_pool::AddressPool;
 use link::Links;
-pub(crate) use namespace::enter_file as enter_namespace;
+pub(crate) use namespace::{connect as connect_inside, enter_file as enter_namespace};
 
 /// Address of the node: on `lo`, so that it exists before any pod does. Pods use it as gateway.
 pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 1);

@@ -5,10 +5,12 @@
 //! namespace: `/proc/sys/net` shows the namespace of whoever opens it. Start at [`create`].
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::link::Links;
 use super::{NETNS_DIR, NetworkError};
@@ -31,6 +33,19 @@ pub(super) fn path_of(name: &str) -> PathBuf {
 pub(crate) fn enter_file(path: &Path) -> std::io::Result<()> {
     let file = File::open(path)?;
     setns(&file, CloneFlags::CLONE_NEWNET).map_err(std::io::Error::from)
+}
+
+/// A connection to `address` from inside the network namespace bound at `path`.
+pub(crate) async fn connect(path: &Path, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let path = path.to_owned();
+    // A socket belongs to the namespace it was made in, whoever connects it.
+    let make = move || {
+        enter_file(&path).map_err(|e| NetworkError::os(format!("enter {}", path.display()), e))?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        socket.map_err(|e| NetworkError::os("make a socket", e))
+    };
+    let socket = on_own_thread(make).await.map_err(std::io::Error::other)?;
+    socket.connect(address).await
 }
 
 /// Makes a namespace with this name, its `lo` down and nothing else in it.

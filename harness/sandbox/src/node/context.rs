@@ -9,6 +9,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use tokio::sync::{broadcast, watch};
 
 use super::NodeConfig;
+use super::arrivals;
 use super::facts::{Capacity, Facts};
 use super::images::Images;
 use super::launch::Launcher;
@@ -27,6 +28,7 @@ pub(crate) struct Node {
     pub(crate) registry: Arc<Registry>,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) recorder: Recorder,
+    pub(crate) arrivals: arrivals::Watcher,
     pub(crate) capacity: Capacity,
 }
 

@@ -1,7 +1,7 @@
 //! The node agent: the part of a kubelet, a container runtime and a scheduler that the sandbox needs.
 //!
 //! It registers a node, takes every pod, runs its containers as processes in namespaces, and serves the kubelet's own
-//! API for logs and exec. It is no control plane: what should run, the API server says. It never changes the host.
+//! API for logs, exec and port-forward. It is no control plane: what should run, the API server says. It never changes the host.
 //!
 //! Reading order: [`run`], [`watch`] (which pods), [`pod`] (one pod's life), [`runner`] (one container's), [`prepare`]
 //! and [`container`] (how a container is made), [`api`].
@@ -9,6 +9,7 @@
 pub(crate) mod container;
 
 mod api;
+mod arrivals;
 mod context;
 mod env;
 mod etc;
@@ -140,6 +141,7 @@ pub(crate) async fn run(
         changes: broadcast::channel(1024).0,
         capacity: register::capacity(),
         registry,
+        arrivals: arrivals::Watcher::new().map_err(|e| io("watching logs", e))?,
         images,
         launcher,
         network,
@@ -149,6 +151,7 @@ pub(crate) async fn run(
     let api = api::Server::bind(node.clone()).await?;
     let tasks = tokio_util::task::TaskTracker::new();
     tasks.spawn(api.run(shutdown.clone()));
+    tasks.spawn(note_arrivals(node.clone(), shutdown.clone()));
     register::register(&node.client, &node.config, node.capacity)
         .await
         .map_err(|e| NodeError::Register(Box::new(e)))?;
@@ -160,6 +163,15 @@ pub(crate) async fn run(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+async fn note_arrivals(node: Arc<Node>, shutdown: CancellationToken) {
+    tokio::select! {
+        ended = node.arrivals.run() => if let Err(error) = ended {
+            tracing::warn!(%error, "logs are no longer watched: their lines get the time at which they are read");
+        },
+        () = shutdown.cancelled() => {}
+    }
 }
 
 async fn client(config: &NodeConfig) -> Result<kube::Client, NodeError> {

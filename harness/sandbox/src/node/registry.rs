@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
+use super::arrivals::Arrivals;
 use super::container::spec::Process;
 
 /// All pods of the node.
@@ -25,6 +26,8 @@ pub(crate) struct PodEntry {
     pub(crate) uid: String,
     /// The object as last seen.
     pub(crate) pod: watch::Receiver<Arc<Pod>>,
+    /// Its network namespace.
+    pub(crate) netns: PathBuf,
     containers: RwLock<HashMap<String, ContainerEntry>>,
 }
 
@@ -42,6 +45,8 @@ pub(crate) struct ContainerEntry {
 pub(crate) struct Instance {
     /// Everything it wrote.
     pub(crate) log: PathBuf,
+    /// When it wrote it.
+    pub(crate) arrivals: Arc<Arrivals>,
     /// Turns true at its end.
     pub(crate) ended: watch::Receiver<bool>,
     /// How to run programs in it.
@@ -65,8 +70,9 @@ impl Registry {
         name: &str,
         uid: &str,
         pod: watch::Receiver<Arc<Pod>>,
+        netns: PathBuf,
     ) -> Arc<PodEntry> {
-        let entry = Arc::new(PodEntry { uid: uid.to_owned(), pod, containers: RwLock::default() });
+        let entry = Arc::new(PodEntry { uid: uid.to_owned(), pod, netns, containers: RwLock::default() });
         let mut pods = self.pods.write().unwrap_or_else(PoisonError::into_inner);
         pods.insert((namespace.to_owned(), name.to_owned()), entry.clone());
         entry

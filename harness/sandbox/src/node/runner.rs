@@ -267,6 +267,7 @@ impl Runner {
         let log = std::fs::create_dir_all(&folder)
             .and_then(|()| super::logs::create(&path))
             .map_err(|e| failed("the container's log", &e))?;
+        let arrivals = context.node.arrivals.watch(&path).map_err(|e| failed("watching the container's log", &e))?;
         self.update(move |state| state.image_id = image_id);
         let running = match context.node.launcher.container(&container_spec, log).await {
             Ok(running) => running,
@@ -285,7 +286,7 @@ impl Runner {
         };
         let (ended, ended_receiver) = watch::channel(false);
         let target = ExecTarget { pidfd: running.pidfd.clone(), process: container_spec.process };
-        let instance = Instance { log: path, ended: ended_receiver, target };
+        let instance = Instance { log: path, arrivals, ended: ended_receiver, target };
         if let Some(oldest) = context.entry.started(name, instance.clone()) {
             let _ = std::fs::remove_file(oldest.log);
         }

@@ -1,11 +1,14 @@
-//! The kubelet's API: what the API server asks a node for on behalf of `kubectl logs` and `kubectl exec`.
+//! The kubelet's API: what the API server asks a node for on behalf of `kubectl logs`, `exec` and `port-forward`.
 //!
-//! TLS, and only for clients with a certificate of the cluster. Port-forward, attach and SPDY are answered with 501.
+//! TLS, and only for clients with a certificate of the cluster. Attach is answered with 501.
 //! Start at [`Server::bind`].
 
 mod exec;
 mod logs;
+mod port_forward;
+mod spdy;
 mod streams;
+mod tunnel;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -65,6 +68,8 @@ impl Server {
             .route("/containerLogs/{namespace}/{pod}/{container}", get(logs::serve))
             .route("/exec/{namespace}/{pod}/{container}", any(exec::serve))
             .route("/exec/{namespace}/{pod}/{uid}/{container}", any(exec::serve_with_uid))
+            .route("/portForward/{namespace}/{pod}", any(port_forward::serve))
+            .route("/portForward/{namespace}/{pod}/{uid}", any(port_forward::serve_with_uid))
             .fallback(not_served)
             .with_state(node);
         Ok(Self { listener, tls, router })
@@ -142,8 +147,9 @@ async fn pods(State(node): State<Arc<Node>>) -> Response {
 async fn not_served(uri: axum::http::Uri) -> Response {
     let what = uri.path().split('/').nth(1).unwrap_or_default().to_owned();
     match what.as_str() {
-        "portForward" | "attach" | "run" => {
-            let message = format!("{what} is not implemented by the sandbox's node; it serves logs and exec");
+        "attach" | "run" => {
+            let message =
+                format!("{what} is not implemented by the sandbox's node; it serves logs, exec and port-forward");
             (StatusCode::NOT_IMPLEMENTED, message).into_response()
         }
         _ => (StatusCode::NOT_FOUND, format!("no such path: {}", uri.path())).into_response(),

@@ -134,7 +134,7 @@ async fn connect(
         }
     };
     state.send_modify(|state| state.pod_ip = Some(network.ip));
-    let entry = node.registry.insert(&namespace, &name, &uid, signals.pod.clone());
+    let entry = node.registry.insert(&namespace, &name, &uid, signals.pod.clone(), network.netns.clone());
     Some(Arc::new(PodContext {
         folder: node.config.state.join("pods").join(&uid),
         logs: node.config.logs.join("pods").join(format!("{namespace}_{name}_{uid}")),

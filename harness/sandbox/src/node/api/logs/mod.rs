@@ -1,7 +1,10 @@
 //! `kubectl logs`: the file a container writes, from where it is asked for, and on as it grows.
 //!
-//! Access logs are read through this, so a new line leaves at once: the file is watched, not polled.
-//! Start at [`serve`].
+//! Access logs are read through this, so a new line leaves at once: the file is watched, not polled. Times of lines
+//! come from [`super::super::arrivals`], and only when they are asked for. Start at [`serve`].
+
+mod stamp;
+mod start;
 
 use std::collections::HashMap;
 use std::io::{self, SeekFrom};
@@ -13,12 +16,14 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::fs::File;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{mpsc, watch};
 
+use self::stamp::Stamper;
 use super::super::context::Node;
 use super::super::registry::Instance;
 use crate::os;
@@ -30,6 +35,8 @@ const CHUNK: usize = 64 << 10;
 struct Wanted {
     follow: bool,
     previous: bool,
+    timestamps: bool,
+    since: Option<Timestamp>,
     tail_lines: Option<u64>,
     limit_bytes: Option<u64>,
 }
@@ -39,7 +46,7 @@ fn bad(message: impl Into<String>) -> (StatusCode, String) {
 }
 
 impl Wanted {
-    fn parse(query: &HashMap<String, String>) -> Result<Self, (StatusCode, String)> {
+    fn parse(query: &HashMap<String, String>, now: Timestamp) -> Result<Self, (StatusCode, String)> {
         let truth = |name: &str| match query.get(name).map(String::as_str) {
             None | Some("false" | "0" | "") => Ok(false),
             Some("true" | "1") => Ok(true),
@@ -52,18 +59,27 @@ impl Wanted {
                 Err(_) => Err(bad(format!("{name}={text}: expected a number of 0 or more"))),
             },
         };
-        if truth("timestamps")? {
-            return Err(bad("timestamps: the sandbox's node keeps output without times"));
-        }
-        if let Some(name) = ["sinceSeconds", "sinceTime"].into_iter().find(|name| query.contains_key(*name)) {
-            return Err(bad(format!("{name}: the sandbox's node keeps output without times; use --tail")));
-        }
+        let since = match (number("sinceSeconds")?, query.get("sinceTime")) {
+            (None, None) => None,
+            (Some(seconds), None) => {
+                let ago = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+                // Longer ago than time goes back is everything.
+                Some(now.checked_sub(ago).unwrap_or(Timestamp::MIN))
+            }
+            (None, Some(text)) => match text.parse() {
+                Ok(time) => Some(time),
+                Err(error) => return Err(bad(format!("sinceTime={text}: expected a time as in RFC 3339: {error}"))),
+            },
+            (Some(_), Some(_)) => return Err(bad("sinceSeconds, sinceTime: at most one of them may be given")),
+        };
         if let Some(stream) = query.get("stream").filter(|s| !s.is_empty() && *s != "All") {
             return Err(bad(format!("stream={stream}: the sandbox's node keeps both streams in one file")));
         }
         Ok(Self {
             follow: truth("follow")?,
             previous: truth("previous")?,
+            timestamps: truth("timestamps")?,
+            since,
             tail_lines: number("tailLines")?,
             limit_bytes: number("limitBytes")?,
         })
@@ -89,7 +105,7 @@ async fn open(
     container: &str,
     query: &HashMap<String, String>,
 ) -> Result<Body, (StatusCode, String)> {
-    let wanted = Wanted::parse(query)?;
+    let wanted = Wanted::parse(query, Timestamp::now())?;
     let entry = node
         .registry
         .pod(namespace, pod)
@@ -105,10 +121,13 @@ async fn open(
     })?;
     let internal = |error: io::Error| (StatusCode::INTERNAL_SERVER_ERROR, format!("the log: {error}"));
     let mut file = File::open(&instance.log).await.map_err(internal)?;
-    let start = match wanted.tail_lines {
-        Some(lines) => tail(&mut file, lines).await.map_err(internal)?,
+    let mut start = match wanted.tail_lines {
+        Some(lines) => start::tail(&mut file, lines).await.map_err(internal)?,
         None => 0,
     };
+    if let Some(time) = wanted.since {
+        start = start.max(start::since(&mut file, &instance.arrivals, time).await.map_err(internal)?);
+    }
     let (sender, receiver) = mpsc::channel(16);
     tokio::spawn(async move {
         if let Err(error) = copy(file, start, &instance, wanted, &sender).await {
@@ -116,35 +135,6 @@ async fn open(
         }
     });
     Ok(Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(receiver)))
-}
-
-/// Where the last `lines` lines begin. A line that has no end yet counts.
-async fn tail(file: &mut File, lines: u64) -> io::Result<u64> {
-    let length = file.metadata().await?.len();
-    if lines == 0 {
-        return Ok(length);
-    }
-    let mut found = 0;
-    let mut end = length;
-    let mut buffer = vec![0; CHUNK];
-    while end > 0 {
-        let size = CHUNK.min(usize::try_from(end).unwrap_or(CHUNK));
-        let begin = end - size as u64;
-        file.seek(SeekFrom::Start(begin)).await?;
-        file.read_exact(&mut buffer[..size]).await?;
-        for index in (0..size).rev() {
-            let position = begin + index as u64;
-            // The newline that ends the file begins no line.
-            if buffer[index] == b'\n' && position + 1 != length {
-                found += 1;
-                if found == lines {
-                    return Ok(position + 1);
-                }
-            }
-        }
-        end = begin;
-    }
-    Ok(0)
 }
 
 async fn copy(
@@ -160,6 +150,7 @@ async fn copy(
     let mut position = file.seek(SeekFrom::Start(start)).await?;
     let mut left = wanted.limit_bytes.unwrap_or(u64::MAX);
     let mut buffer = vec![0; CHUNK];
+    let mut stamper = wanted.timestamps.then(Stamper::new);
     loop {
         let over = *ended.borrow();
         loop {
@@ -168,9 +159,14 @@ async fn copy(
             if count == 0 {
                 break;
             }
-            left -= count as u64;
+            let mut piece = match &mut stamper {
+                None => Bytes::copy_from_slice(&buffer[..count]),
+                Some(stamper) => stamper.stamp(&buffer[..count], position, &instance.arrivals).into(),
+            };
             position += count as u64;
-            if sender.send(Ok(Bytes::copy_from_slice(&buffer[..count]))).await.is_err() {
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left -= piece.len() as u64;
+            if sender.send(Ok(piece)).await.is_err() {
                 return Ok(());
             }
         }
@@ -181,6 +177,7 @@ async fn copy(
         if file.metadata().await?.len() < position {
             // The container emptied its own output.
             position = file.seek(SeekFrom::Start(0)).await?;
+            stamper = wanted.timestamps.then(Stamper::new);
             continue;
         }
         tokio::select! {
@@ -231,33 +228,24 @@ mod tests {
 
     #[test]
     fn what_cannot_be_answered_is_refused() {
+        let now = Timestamp::from_second(100).unwrap();
         for pair in
-            [("timestamps", "true"), ("sinceSeconds", "5"), ("stream", "Stderr"), ("tailLines", "-1"), ("follow", "x")]
+            [("sinceTime", "soon"), ("sinceSeconds", "x"), ("stream", "Stderr"), ("tailLines", "-1"), ("follow", "x")]
         {
-            let (status, message) = Wanted::parse(&query(&[pair])).unwrap_err();
+            let (status, message) = Wanted::parse(&query(&[pair]), now).unwrap_err();
             assert_eq!(status, StatusCode::BAD_REQUEST);
             assert!(message.contains(pair.0), "{message}");
         }
-        let wanted = Wanted::parse(&query(&[("follow", "true"), ("tailLines", "3"), ("timestamps", "false")])).unwrap();
-        assert_eq!(wanted, Wanted { follow: true, tail_lines: Some(3), ..Wanted::default() });
-    }
-
-    #[tokio::test]
-    async fn tail_finds_the_last_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let long = "x".repeat(CHUNK);
-        for (content, lines, expected) in [
-            ("a\nb\nc\n", 2, 2_usize),
-            ("a\nb\nc", 2, 2),
-            ("a\nb\nc\n", 9, 0),
-            ("a\nb\n", 0, 4),
-            ("", 3, 0),
-            (&format!("{long}\n{long}\nend\n"), 2, CHUNK + 1),
+        let both = [("sinceSeconds", "5"), ("sinceTime", "1970-01-01T00:00:00Z")];
+        assert!(Wanted::parse(&query(&both), now).unwrap_err().1.contains("at most one"));
+        let wanted = Wanted::parse(&query(&[("follow", "true"), ("tailLines", "3"), ("timestamps", "false")]), now);
+        assert_eq!(wanted.unwrap(), Wanted { follow: true, tail_lines: Some(3), ..Wanted::default() });
+        for (pair, since) in [
+            (("sinceSeconds", "40"), Timestamp::from_second(60).unwrap()),
+            (("sinceSeconds", "18446744073709551615"), Timestamp::MIN),
+            (("sinceTime", "1970-01-01T01:00:07+01:00"), Timestamp::from_second(7).unwrap()),
         ] {
-            std::fs::write(&path, content).unwrap();
-            let mut file = File::open(&path).await.unwrap();
-            assert_eq!(tail(&mut file, lines).await.unwrap(), expected as u64, "{lines} of {}", content.len());
+            assert_eq!(Wanted::parse(&query(&[pair]), now).unwrap().since, Some(since), "{pair:?}");
         }
     }
 
@@ -265,10 +253,10 @@ mod tests {
     async fn following_gives_new_lines_and_ends_with_the_container() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut writer = super::super::super::logs::create(&path).unwrap();
+        let mut writer = crate::node::logs::create(&path).unwrap();
         writer.write_all(b"old\n").unwrap();
         let (end, ended) = watch::channel(false);
-        let target = super::super::super::registry::ExecTarget {
+        let target = crate::node::registry::ExecTarget {
             pidfd: Arc::new(std::fs::File::open("/dev/null").unwrap().into()),
             process: serde_json::from_value(
                 serde_json::json!({"argv": [], "env": {}, "working_dir": "/", "uid": 0, "gid": 0,
@@ -276,7 +264,7 @@ mod tests {
             )
             .unwrap(),
         };
-        let instance = Instance { log: path.clone(), ended, target };
+        let instance = Instance { log: path.clone(), arrivals: Arc::default(), ended, target };
         let (sender, mut receiver) = mpsc::channel(4);
         let wanted = Wanted { follow: true, ..Wanted::default() };
         let file = File::open(&path).await.unwrap();
