@@ -264,7 +264,7 @@ fn the_doctor_finds_this_machine_fit() {
     let unfit: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
     assert!(unfit.is_empty(), "a sandbox runs here, so nothing may be wrong: {unfit:?}");
     let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
-    for name in ["root", "namespaces", "veth", "iptables rules", "pid namespace"] {
+    for name in ["identity", "namespaces", "veth", "iptables rules", "pid namespace", "/proc and /sys"] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
 }
