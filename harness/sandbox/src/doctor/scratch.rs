@@ -11,11 +11,13 @@ use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::Check;
 use crate::network::try_veth;
-use crate::{os, userns};
+use crate::os;
+use crate::userns::{self, UserNamespaceError};
 
 /// The kernel gives a user namespace only what of these the outside shows in full.
 const FILE_SYSTEMS_REMEDY: &str = "a container that hides parts of /proc or /sys forbids it: for docker add --security-opt systempaths=unconfined, or --privileged, or run it outside of containers";
-const NOT_TRIED: &str = "not tried: it needs namespaces";
+const NOT_TRIED: &str = "not tried: it needs what is missing above";
+const NOT_TRIED_REMEDY: &str = "get that first, then ask again";
 
 /// One rule of each kind that istio-init and kube-proxy install: the match and target extensions
 /// are kernel modules that can each be missing.
@@ -32,33 +34,46 @@ const RULES: [(&str, &[&str]); 8] = [
 
 /// All that is tried, in order.
 pub(super) fn all() -> Vec<Check> {
+    // Asked for before this process is root of its own namespace.
     let remedy = namespaces_remedy();
-    let namespaces = namespaces();
+    let (namespaces, remedy) = match user_namespace() {
+        Ok(()) => (namespaces(), remedy),
+        Err(error) => (Err(error.to_string()), error.remedy()),
+    };
     let usable = namespaces.is_ok();
-    let then = |work: fn() -> Result<String, String>| if usable { work() } else { Err(NOT_TRIED.to_owned()) };
+    let then = |name: &str, remedy: &str, work: fn() -> Result<String, String>| {
+        if usable { Check::new(name, remedy, work()) } else { not_tried(name) }
+    };
     let mut all = vec![
         Check::new("namespaces", &remedy, namespaces),
-        Check::new(
+        then(
             "private mounts",
             "use Linux 5.12 or newer; allow mount in this container (for docker: --privileged)",
-            then(mounts),
+            mounts,
         ),
-        Check::new("veth", "load the kernel module veth: modprobe veth", then(veth)),
+        then("veth", "load the kernel module veth: modprobe veth", veth),
         Check::new("iptables", "install it: apt-get install iptables", iptables_there()),
-        Check::new(
+        then(
             "iptables rules",
             "load the kernel modules nf_tables, nft_compat, xt_REDIRECT, xt_owner, xt_conntrack and the like",
-            then(rules),
+            rules,
         ),
     ];
     // Last: this process can start no other afterwards.
-    let (pid, file_systems) = match if usable { pid_namespace() } else { Err(NOT_TRIED.to_owned()) } {
-        Ok(file_systems) => (Ok("the first process inside is pid 1".to_owned()), file_systems),
-        Err(e) => (Err(e), Err(NOT_TRIED.to_owned())),
+    let pid = usable.then(pid_namespace);
+    let file_systems = pid.clone().and_then(Result::ok);
+    let check = |name, remedy, answer: Option<_>| match answer {
+        Some(answer) => Check::new(name, remedy, answer),
+        None => not_tried(name),
     };
-    all.push(Check::new("pid namespace", "use a kernel with CONFIG_PID_NS", pid));
-    all.push(Check::new("/proc and /sys", FILE_SYSTEMS_REMEDY, file_systems));
+    let pid = pid.map(|made| made.map(|_| "the first process inside is pid 1".to_owned()));
+    all.push(check("pid namespace", "use a kernel with CONFIG_PID_NS", pid));
+    all.push(check("/proc and /sys", FILE_SYSTEMS_REMEDY, file_systems));
     all
+}
+
+fn not_tried(name: &str) -> Check {
+    Check::new(name, NOT_TRIED_REMEDY, Err(NOT_TRIED.to_owned()))
 }
 
 /// Says which setting is in the way, where one is known.
@@ -74,10 +89,12 @@ fn namespaces_remedy() -> String {
     }
 }
 
+/// As in a sandbox, everything else begins here for an ordinary user.
+fn user_namespace() -> Result<(), UserNamespaceError> {
+    if userns::needed() { userns::enter(&userns::plan()?) } else { Ok(()) }
+}
+
 fn namespaces() -> Result<String, String> {
-    if userns::needed() {
-        userns::plan().and_then(|plan| userns::enter(&plan)).map_err(|e| e.to_string())?;
-    }
     let kinds = [
         ("mount", CloneFlags::CLONE_NEWNS),
         ("network", CloneFlags::CLONE_NEWNET),

@@ -29,7 +29,7 @@ pub enum UserNamespaceError {
         program: String,
     },
     /// The kernel does not make a user namespace.
-    #[error("no user namespace: unshare: {message}")]
+    #[error("no user namespace: unshare: {message}{}", .setting.as_ref().map_or_else(String::new, |s| format!(" ({s})")))]
     Unshare {
         /// The kernel's answer.
         message: String,

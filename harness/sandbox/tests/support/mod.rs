@@ -16,12 +16,15 @@ pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Options with the real programs, from the environment or the component cache.
 pub(crate) fn options() -> Options {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    // The variable of the run, not of the build: another user may see the checkout elsewhere.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = Path::new(&manifest).join("../../fixtures");
     let pins = PinFiles::read(&root.join("components")).expect("fixtures/components can be read");
     let pins = Pins::from_files(&pins).expect("fixtures/components is well formed");
     let host = Host::current();
     let folder = Cache::default_dir(&host).expect("there is a home for the cache");
-    let cache = Cache::open(folder, None).expect("the component cache can be opened");
+    let read_only = host.get("EGRESS_CONFORMANCE_READ_ONLY_CACHE").map(PathBuf::from);
+    let cache = Cache::open(folder, read_only).expect("the component cache can be opened");
     let all = Store::new(pins, cache, host).status();
     let path = |name: ProgramName| -> PathBuf {
         let status = all.iter().find(|status| status.name == name).expect("every program is pinned");
