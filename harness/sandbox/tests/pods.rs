@@ -1,6 +1,6 @@
 //! Real pods on a real sandbox: what the node agent promises, seen through kubectl.
 //!
-//! Needs root and the real programs; without either every test here fails and says so. All tests
+//! Needs root or subordinate ids, and the real programs; without them every test here fails and says so. All tests
 //! share one sandbox, each in a namespace of its own.
 
 #[allow(dead_code)]
