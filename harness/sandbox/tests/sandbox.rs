@@ -271,15 +271,39 @@ fn the_doctor_finds_this_machine_fit() {
     }
 }
 
-/// The other process of the next test: says where its sandbox is, and waits for its end.
+/// The other process of the next test: says where its sandbox is, and waits for its end. A pod has left a folder of
+/// user 1337 that nobody else may enter: below it, an ordinary user can remove nothing.
 fn own_until_killed() -> ! {
     let runtime = runtime();
-    let sandbox = runtime.block_on(Sandbox::start(options(), |_| ())).unwrap();
+    let options = options();
+    let programs = options.programs.clone();
+    let sandbox = runtime.block_on(Sandbox::start(options, |_| ())).unwrap();
+    let manifest = state_of(&sandbox).join("stranger.yaml");
+    std::fs::write(&manifest, STRANGER).unwrap();
+    kubectl(&sandbox, &programs, &["apply", "-f", manifest.to_str().unwrap()]).unwrap();
+    kubectl(&sandbox, &programs, &["wait", "--for=condition=Ready", "--timeout=60s", "pod/stranger"]).unwrap();
+    let write = "mkdir -m 700 /data/private && touch /data/private/file && ls -ln /data/private";
+    let seen = kubectl(&sandbox, &programs, &["exec", "stranger", "--", "sh", "-c", write]).unwrap();
+    assert!(seen.contains(" 1337 "), "{seen}");
     println!("{}", state_of(&sandbox).display());
     loop {
         std::thread::park();
     }
 }
+
+const STRANGER: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger}
+spec:
+  securityContext: {runAsUser: 1337, runAsGroup: 1337}
+  containers:
+  - name: stranger
+    image: busybox
+    command: [sleep, infinity]
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, emptyDir: {}}]
+";
 
 fn killing_the_owner_leaves_nothing_but_files_to_sweep() {
     let _ = *LINKS_BEFORE;
