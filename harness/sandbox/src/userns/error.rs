@@ -11,15 +11,17 @@ use super::subids::NEEDED;
 #[non_exhaustive]
 pub enum UserNamespaceError {
     /// `/etc/subuid` or `/etc/subgid` gives the user no ids, or too few.
-    #[error("user {user} has {count} subordinate ids in {file}, and a sandbox needs {NEEDED}")]
+    #[error("user {} has {uids} subordinate user ids (/etc/subuid) and {gids} group ids (/etc/subgid), and a sandbox needs {NEEDED} of each", label(.name.as_deref(), *.uid))]
     SubordinateIds {
-        /// Name of the user, or number if it has none.
-        user: String,
-        /// The file that should name it.
-        file: String,
-        /// How many ids it has there.
-        count: u32,
-        /// First id that nobody has yet.
+        /// Id of the user.
+        uid: u32,
+        /// Its name, if it has one.
+        name: Option<String>,
+        /// How many ids it has in `/etc/subuid`.
+        uids: u32,
+        /// How many it has in `/etc/subgid`.
+        gids: u32,
+        /// First id that nobody has yet in either.
         free: u32,
     },
     /// A program of the package uidmap is not there.
@@ -55,12 +57,17 @@ impl UserNamespaceError {
     pub fn remedy(&self) -> String {
         let sudo = "or run it as root, for instance with sudo";
         match self {
-            UserNamespaceError::SubordinateIds { user, free, .. } => {
+            UserNamespaceError::SubordinateIds { uid, name, uids, gids, free } => {
+                let lacking = [("subuid", uids), ("subgid", gids)].into_iter().filter(|(_, has)| **has < NEEDED);
+                let lacking: Vec<&str> = lacking.map(|(file, _)| file).collect();
+                let files = lacking.iter().map(|file| format!("/etc/{file}")).collect::<Vec<_>>().join(" and ");
+                let line = format!("the line {}:{free}:{} to {files}", label(name.as_deref(), *uid), NEEDED + 1);
                 let last = free.saturating_add(NEEDED);
-                format!(
-                    "as root: usermod --add-subuids {free}-{last} --add-subgids {free}-{last} {user} (it adds the line {user}:{free}:{count} to /etc/subuid and /etc/subgid); {sudo}",
-                    count = NEEDED + 1
-                )
+                let options: String = lacking.iter().map(|file| format!("--add-{file}s {free}-{last} ")).collect();
+                match name {
+                    Some(name) => format!("as root: usermod {options}{name} (it adds {line}); {sudo}"),
+                    None => format!("as root, add {line}; {sudo}"),
+                }
             }
             UserNamespaceError::Program { .. } => format!("as root: apt-get install uidmap; {sudo}"),
             UserNamespaceError::Unshare { setting: Some(setting), .. } => {
@@ -71,12 +78,16 @@ impl UserNamespaceError {
             }
             UserNamespaceError::Map { program, .. } => {
                 format!(
-                    "{program} must be setuid root or have file capabilities (apt-get install --reinstall uidmap), and this process must not run with no_new_privs; {sudo}"
+                    "{program} must be setuid root or have file capabilities (apt-get install --reinstall uidmap), this process must not run with no_new_privs, and a container around it must have the ids that /etc/subuid names; {sudo}"
                 )
             }
             UserNamespaceError::Helper(_) => format!("see the message; {sudo}"),
         }
     }
+}
+
+fn label(name: Option<&str>, uid: u32) -> String {
+    name.map_or_else(|| uid.to_string(), str::to_owned)
 }
 
 /// A kernel setting that keeps ordinary users from user namespaces, or from using theirs.
@@ -147,14 +158,19 @@ mod tests {
 
     #[test]
     fn missing_ids_come_with_the_command_that_adds_them() {
-        let error = UserNamespaceError::SubordinateIds {
-            user: "ann".into(),
-            file: "/etc/subuid".into(),
-            count: 0,
+        let lacks = |name: Option<&str>, gids| UserNamespaceError::SubordinateIds {
+            uid: 1001,
+            name: name.map(str::to_owned),
+            uids: 0,
+            gids,
             free: 165_536,
         };
-        let remedy = error.remedy();
-        assert!(remedy.contains("usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ann"), "{remedy}");
-        assert!(remedy.contains("ann:165536:65536"), "{remedy}");
+        let both = lacks(Some("ann"), 1000).remedy();
+        assert!(both.contains("usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ann"), "{both}");
+        assert!(both.contains("ann:165536:65536 to /etc/subuid and /etc/subgid"), "{both}");
+        let one = lacks(Some("ann"), 65_536).remedy();
+        assert!(one.contains("--add-subuids") && !one.contains("subgid"), "{one}");
+        let nameless = lacks(None, 0).remedy();
+        assert!(nameless.contains("1001:165536:65536") && !nameless.contains("usermod"), "{nameless}");
     }
 }

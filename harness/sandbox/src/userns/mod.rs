@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Uid, User, getegid, geteuid};
+use nix::unistd::{User, getegid, geteuid};
 
 pub(crate) use error::restriction;
 pub use error::{Setting, UserNamespaceError};
@@ -24,8 +24,6 @@ use subids::{Extent, Ranges};
 
 use crate::os;
 
-const SUBUID: &str = "/etc/subuid";
-const SUBGID: &str = "/etc/subgid";
 /// Folders with the system's programs that an ordinary user's `PATH` often lacks.
 const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
@@ -49,22 +47,21 @@ pub(crate) fn plan() -> Result<Plan, UserNamespaceError> {
         let found = search_path().into_iter().map(|folder| folder.join(program)).find(|path| path.is_file());
         found.map(|path| (program, path)).ok_or_else(|| UserNamespaceError::Program { program: program.to_owned() })
     };
-    let maps = [
-        extents(SUBUID, name.as_deref(), uid, uid.as_raw())?,
-        extents(SUBGID, name.as_deref(), uid, getegid().as_raw())?,
-    ];
-    Ok(Plan { programs: [program("newuidmap")?, program("newgidmap")?], maps })
-}
-
-fn extents(file: &'static str, name: Option<&str>, uid: Uid, own: u32) -> Result<Vec<Extent>, UserNamespaceError> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let ranges = Ranges::parse(&text, name, uid.as_raw());
-    ranges.map(own).ok_or_else(|| UserNamespaceError::SubordinateIds {
-        user: name.map_or_else(|| uid.to_string(), str::to_owned),
-        file: file.to_owned(),
-        count: ranges.count(),
-        free: ranges.free(),
-    })
+    let ranges = |file| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        Ranges::parse(&text, name.as_deref(), uid.as_raw())
+    };
+    let (uids, gids) = (ranges("/etc/subuid"), ranges("/etc/subgid"));
+    let (Some(uid_map), Some(gid_map)) = (uids.map(uid.as_raw()), gids.map(getegid().as_raw())) else {
+        return Err(UserNamespaceError::SubordinateIds {
+            uid: uid.as_raw(),
+            name,
+            uids: uids.count(),
+            gids: gids.count(),
+            free: uids.free().max(gids.free()),
+        });
+    };
+    Ok(Plan { programs: [program("newuidmap")?, program("newgidmap")?], maps: [uid_map, gid_map] })
 }
 
 /// The folders of `PATH`, then the system's.
