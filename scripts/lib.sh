@@ -5,7 +5,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 3; }
 
-# Which Debian packages hold the programs that are missing here.
+# Which Debian packages hold the programs that are missing here. An ordinary user's sandbox
+# needs uidmap as well; root looks for it with the argument `uidmap`.
 missing_packages() {
   local packages=()
   command -v iptables >/dev/null 2>&1 || [ -x /usr/sbin/iptables ] || packages+=(iptables)
@@ -13,13 +14,16 @@ missing_packages() {
   command -v python3 >/dev/null 2>&1 || packages+=(python3)
   python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
   command -v cc >/dev/null 2>&1 || packages+=(gcc libc6-dev)
+  if [ "${1:-}" = uidmap ] || [ "$(id -u)" -ne 0 ]; then
+    command -v newuidmap >/dev/null 2>&1 || packages+=(uidmap)
+  fi
   printf '%s\n' "${packages[@]+"${packages[@]}"}"
 }
 
-# Installs what is missing, as root and only then; says what it does.
+# Installs what is missing, as root and only then; says what it does. Arguments as above.
 install_packages() {
   local packages
-  mapfile -t packages < <(missing_packages | sed '/^$/d')
+  mapfile -t packages < <(missing_packages "$@" | sed '/^$/d')
   [ "${#packages[@]}" -eq 0 ] && return 0
   if [ "${install:-yes}" = no ]; then
     die "missing packages: ${packages[*]} (left out by --no-install; install them and try again)"

@@ -107,7 +107,10 @@ fn trials() -> Result<(Vec<Trial>, Arc<Shared>), String> {
     let istio = components::pinned_istio().map_err(|e| e.to_string())?;
     let capabilities = Capability::ALL.into_iter().collect();
     let plan = plan(&set, &Selection::default(), &capabilities, Some(&istio)).map_err(|e| e.render())?;
-    let unfit = preflight().err().map(|e| e.to_string());
+    let unfit = preflight().err().map(|e| match &e.remedy {
+        Some(remedy) => format!("{e}; {remedy}"),
+        None => e.to_string(),
+    });
     let shared = Arc::new(Shared {
         runtime: Runtime::new().map_err(|e| e.to_string())?,
         state: Mutex::new(State::Idle),

@@ -2,7 +2,8 @@
 //!
 //! Three single-threaded steps, each a process, none of which is ever a runtime's:
 //!
-//! 1. *enter*, in the host's namespaces: binds the door, makes the namespaces, waits for pid 1;
+//! 1. *enter*, in the host's namespaces: binds the door, makes the namespaces (an ordinary user's
+//!    begin with a user namespace, [`userns`]), waits for pid 1;
 //! 2. *init*, pid 1 inside: mounts, then reaps whatever dies, and ends when the owner is gone or
 //!    the host program ends; the kernel then kills everything else inside;
 //! 3. the *host program* ([`crate::host`]), pid 2, which may have threads.
@@ -28,7 +29,7 @@ use nix::unistd::Pid;
 use rustix::process::{Signal as DeathSignal, set_parent_process_death_signal};
 
 use crate::protocol::{self, Start, StartFailure, ToOwner};
-use crate::{host, os};
+use crate::{host, os, userns};
 
 /// Hidden first argument of the process that enters the namespaces.
 pub(crate) const ENTER: &str = "__egress-sandbox-enter";
@@ -56,7 +57,10 @@ pub(crate) fn command(control: OwnedFd, lock: OwnedFd, log: std::fs::File) -> st
     command.stdin(control).stdout(log.try_clone()?).stderr(log);
     // A debug shell's variables must not reach pods or change how components behave.
     command.env_clear();
-    for name in ["PATH", "RUST_BACKTRACE", "RUST_LOG"] {
+    // Root's programs are needed inside, whoever starts it.
+    let path = std::env::join_paths(userns::search_path()).map_err(std::io::Error::other)?;
+    command.env("PATH", path);
+    for name in ["RUST_BACKTRACE", "RUST_LOG"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
@@ -91,6 +95,10 @@ fn enter(lock: i32) -> Result<i32, String> {
     let start: Start = protocol::read_blocking(&mut control).map_err(|e| format!("cannot read the options: {e}"))?;
     let result = (|| {
         let door = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("bind a port on 127.0.0.1: {e}"))?;
+        if userns::needed() {
+            let entered = userns::plan().and_then(|plan| userns::enter(&plan));
+            entered.map_err(|e| format!("{e}: {}", e.remedy()))?;
+        }
         let namespaces = CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID

@@ -29,6 +29,7 @@ mod pki;
 mod protocol;
 mod sandbox;
 mod state;
+mod userns;
 mod wait;
 mod world;
 
@@ -38,6 +39,17 @@ pub use options::{Options, Programs};
 pub use protocol::{NameAnswer, Names};
 pub use sandbox::{ControlError, Sandbox, StartError, StopError};
 pub use state::{StateError, sweep};
+pub use userns::{Setting, UserNamespaceError};
+
+/// Whether this user can have a sandbox at all: root can, and everybody for whom a user namespace
+/// with 65536 ids can be made, which is tried. The calling program must run [`run_if_child`] first
+/// in its `main`. [`doctor`] looks closer.
+///
+/// # Errors
+/// What is missing; [`UserNamespaceError::remedy`] tells how to get it.
+pub fn preflight() -> Result<(), UserNamespaceError> {
+    if userns::needed() { userns::try_out() } else { Ok(()) }
+}
 
 /// Turns this process into one of a sandbox's own, if it was started as one; then it never
 /// returns. Else it does nothing. Call it first in `main`, before any thread is started.
@@ -46,6 +58,7 @@ pub fn run_if_child() {
     let Some(first) = arguments.next() else { return };
     match first.to_str() {
         Some(enter::ENTER) => enter::main(arguments),
+        Some(userns::INSIDE) => userns::inside_main(arguments),
         Some(world::WORLD) => world::main(arguments),
         Some(doctor::DOCTOR) => doctor::child_main(),
         Some(node::container::CONTAINER) => node::container::main(),

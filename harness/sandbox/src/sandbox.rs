@@ -22,17 +22,15 @@ use crate::network;
 use crate::options::Options;
 use crate::protocol::{Names, Request, StartFailure};
 use crate::state::{self, StateDir, StateError};
+use crate::userns::{self, UserNamespaceError};
 
 /// Why a sandbox did not start. Nothing of it is left when this is returned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The caller is not root.
-    #[error("a sandbox needs root for now, and this runs as user {uid}: run it with sudo")]
-    NotRoot {
-        /// Effective user id of the caller.
-        uid: u32,
-    },
+    /// The caller is not root, and cannot be root of a user namespace either.
+    #[error("{0}: {remedy}", remedy = .0.remedy())]
+    UserNamespace(#[from] UserNamespaceError),
     /// A program to run is not there.
     #[error("program {name} is not a file at {path}: build or fetch the components first, or point EGRESS_CONFORMANCE_{variable} at one", variable = name.to_uppercase().replace('-', "_"))]
     MissingProgram {
@@ -155,9 +153,8 @@ impl Sandbox {
         options: Options,
         progress: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Sandbox, StartError> {
-        let uid = nix::unistd::geteuid();
-        if !uid.is_root() {
-            return Err(StartError::NotRoot { uid: uid.as_raw() });
+        if userns::needed() {
+            userns::plan()?;
         }
         for (name, path) in options.programs.all() {
             if !path.is_file() {

@@ -7,6 +7,8 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::userns;
+
 const LOCK: &str = "owner.lock";
 
 /// Why a sandbox has no folder.
@@ -84,10 +86,17 @@ impl StateDir {
 
     /// Removes the folder with everything in it.
     pub(crate) fn remove(&self) -> Result<(), StateError> {
-        match std::fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &self.path)(e)),
-            _ => Ok(()),
-        }
+        remove_all(&self.path).map_err(io("remove", &self.path))
+    }
+}
+
+/// Removes a sandbox's folder; one that is not there is fine.
+fn remove_all(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // Files of an ordinary user's containers belong to its subordinate ids.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && userns::needed() => userns::remove(path),
+        other => other,
     }
 }
 
@@ -108,7 +117,7 @@ fn sweep_in(root: &Path) -> Vec<PathBuf> {
     entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(is_dead)
-        .filter(|path| std::fs::remove_dir_all(path).is_ok())
+        .filter(|path| remove_all(path).is_ok())
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! Starts real sandboxes and looks at them from the host and from inside.
 //!
-//! Needs root and the real programs; without either every test here fails and says so. The binary
+//! Needs root or subordinate ids, and the real programs; without them every test here fails and says so. The binary
 //! has its own `main`, because a sandbox runs it again as its own processes.
 
 mod support;
@@ -12,18 +12,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use egress_sandbox::{ControlError, Event, NameAnswer, Sandbox, StartError};
-use hickory_server::proto::op::ResponseCode;
 use hickory_server::proto::rr::RecordType;
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{connect, descendants, eventually, in_network_of, kubectl, options, process_named, resolve};
+use support::{descendants, eventually, kubectl, look, options, process_named};
 
 /// Hidden argument: own a sandbox until killed.
 const OWNER: &str = "__test-owner";
 
 fn main() {
     egress_sandbox::run_if_child();
-    if std::env::args().nth(1).as_deref() == Some(OWNER) {
-        own_until_killed();
+    match std::env::args().nth(1).as_deref() {
+        Some(OWNER) => own_until_killed(),
+        Some(look::LOOK) => look::main(),
+        _ => {}
     }
     let mut arguments = Arguments::from_args();
     // Sandboxes side by side would only make each other slow.
@@ -120,41 +121,42 @@ fn the_phases_are_reported(events: &[Event]) {
 async fn dns_answers_inside(sandbox: &Sandbox, programs: &egress_sandbox::Programs) {
     let init = process_named(std::process::id(), "egress-init").expect("pid 1 lives");
     let dns = sandbox.dns_address();
-    let ask = |name: &str, kind| in_network_of(init, || resolve(dns, name, kind)).unwrap();
+    let ask = |name: &str, kind| look::resolve(init, dns, name, kind);
+    let (found, missing) = ("NoError".to_owned(), "NXDomain".to_owned());
     let no_records = Vec::<String>::new();
 
     let api = ask("kubernetes.default.svc.cluster.local.", RecordType::A);
-    assert_eq!(api, (ResponseCode::NoError, vec!["A 10.96.0.1".to_owned()]));
+    assert_eq!(api, (found.clone(), vec!["A 10.96.0.1".to_owned()]));
     let v6 = ask("kubernetes.default.svc.cluster.local.", RecordType::AAAA);
-    assert_eq!(v6, (ResponseCode::NoError, no_records.clone()));
-    assert_eq!(ask("my.server.com.", RecordType::A), (ResponseCode::NXDomain, no_records.clone()));
+    assert_eq!(v6, (found.clone(), no_records.clone()));
+    assert_eq!(ask("my.server.com.", RecordType::A), (missing.clone(), no_records.clone()));
 
     let names = [("my.server.com".to_owned(), NameAnswer::Addresses(vec!["192.168.0.78".parse().unwrap()]))];
     sandbox.set_names(names.into()).await.unwrap();
-    let known = (ResponseCode::NoError, vec!["A 192.168.0.78".to_owned()]);
+    let known = (found.clone(), vec!["A 192.168.0.78".to_owned()]);
     assert_eq!(ask("my.server.com.", RecordType::A), known);
-    assert_eq!(ask("my.server.com.", RecordType::AAAA), (ResponseCode::NoError, no_records.clone()));
+    assert_eq!(ask("my.server.com.", RecordType::AAAA), (found.clone(), no_records.clone()));
 
     let create = ["create", "service", "externalname", "bin", "--external-name", "my.server.com"];
     kubectl(sandbox, programs, &create).unwrap();
-    let alias = (ResponseCode::NoError, vec!["CNAME my.server.com.".to_owned(), "A 192.168.0.78".to_owned()]);
+    let alias = (found.clone(), vec!["CNAME my.server.com.".to_owned(), "A 192.168.0.78".to_owned()]);
     eventually("the alias in DNS", || match ask("bin.default.svc.cluster.local.", RecordType::A) {
         answer if answer == alias => Ok(()),
         other => Err(format!("{other:?}")),
     });
     kubectl(sandbox, programs, &["delete", "service", "bin"]).unwrap();
     eventually("the end of the alias", || match ask("bin.default.svc.cluster.local.", RecordType::A) {
-        (ResponseCode::NXDomain, _) => Ok(()),
+        (code, _) if code == missing => Ok(()),
         other => Err(format!("{other:?}")),
     });
     sandbox.set_names(Default::default()).await.unwrap();
-    assert_eq!(ask("my.server.com.", RecordType::A), (ResponseCode::NXDomain, no_records));
+    assert_eq!(ask("my.server.com.", RecordType::A), (missing.clone(), no_records));
 }
 
 async fn the_outside_has_the_addresses_it_was_given(sandbox: &Sandbox) {
     let init = process_named(std::process::id(), "egress-init").expect("pid 1 lives");
     let address = "192.168.0.78".parse().unwrap();
-    let try_it = || in_network_of(init, || connect(address, 1234)).unwrap_err();
+    let try_it = || look::connect(init, address, 1234).unwrap_err();
     // The address exists, and nobody listens there.
     sandbox.set_outside_addresses(vec![address]).await.unwrap();
     assert_eq!(try_it().kind(), ErrorKind::ConnectionRefused);
@@ -164,7 +166,7 @@ async fn the_outside_has_the_addresses_it_was_given(sandbox: &Sandbox) {
     sandbox.set_outside_addresses(vec![address]).await.unwrap();
     assert_eq!(try_it().kind(), ErrorKind::ConnectionRefused);
     // Elsewhere there is no way out at all.
-    let out = in_network_of(init, || connect("192.0.2.1".parse().unwrap(), 80)).unwrap_err();
+    let out = look::connect(init, "192.0.2.1".parse().unwrap(), 80).unwrap_err();
     assert_eq!(out.kind(), ErrorKind::NetworkUnreachable);
     let refused = sandbox.set_outside_addresses(vec!["10.0.0.1".parse().unwrap()]).await.unwrap_err();
     assert!(matches!(&refused, ControlError::Refused(why) if why.contains("192.168.0.0/24")), "{refused}");
@@ -264,20 +266,44 @@ fn the_doctor_finds_this_machine_fit() {
     let unfit: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
     assert!(unfit.is_empty(), "a sandbox runs here, so nothing may be wrong: {unfit:?}");
     let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
-    for name in ["root", "namespaces", "veth", "iptables rules", "pid namespace"] {
+    for name in ["identity", "namespaces", "veth", "iptables rules", "pid namespace", "/proc and /sys"] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
 }
 
-/// The other process of the next test: says where its sandbox is, and waits for its end.
+/// The other process of the next test: says where its sandbox is, and waits for its end. A pod has left a folder of
+/// user 1337 that nobody else may enter: below it, an ordinary user can remove nothing.
 fn own_until_killed() -> ! {
     let runtime = runtime();
-    let sandbox = runtime.block_on(Sandbox::start(options(), |_| ())).unwrap();
+    let options = options();
+    let programs = options.programs.clone();
+    let sandbox = runtime.block_on(Sandbox::start(options, |_| ())).unwrap();
+    let manifest = state_of(&sandbox).join("stranger.yaml");
+    std::fs::write(&manifest, STRANGER).unwrap();
+    kubectl(&sandbox, &programs, &["apply", "-f", manifest.to_str().unwrap()]).unwrap();
+    kubectl(&sandbox, &programs, &["wait", "--for=condition=Ready", "--timeout=60s", "pod/stranger"]).unwrap();
+    let write = "mkdir -m 700 /data/private && touch /data/private/file && ls -ln /data/private";
+    let seen = kubectl(&sandbox, &programs, &["exec", "stranger", "--", "sh", "-c", write]).unwrap();
+    assert!(seen.contains(" 1337 "), "{seen}");
     println!("{}", state_of(&sandbox).display());
     loop {
         std::thread::park();
     }
 }
+
+const STRANGER: &str = r"
+apiVersion: v1
+kind: Pod
+metadata: {name: stranger}
+spec:
+  securityContext: {runAsUser: 1337, runAsGroup: 1337}
+  containers:
+  - name: stranger
+    image: busybox
+    command: [sleep, infinity]
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes: [{name: data, emptyDir: {}}]
+";
 
 fn killing_the_owner_leaves_nothing_but_files_to_sweep() {
     let _ = *LINKS_BEFORE;

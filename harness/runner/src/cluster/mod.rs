@@ -78,7 +78,8 @@ pub trait Provider: Send + Sync {
     fn stop(self: Box<Self>) -> BoxFuture<'static, Result<(), EnvironmentError>>;
 }
 
-/// Whether a sandbox can be started at all by this user on this system.
+/// Whether a sandbox can be started at all by this user on this system. The program must begin with
+/// [`egress_sandbox::run_if_child`].
 ///
 /// # Errors
 /// [`EnvironmentError`] with what is missing; `doctor` looks closer.
@@ -86,9 +87,6 @@ pub fn preflight() -> Result<(), EnvironmentError> {
     if !cfg!(target_os = "linux") {
         return Err(EnvironmentError::new("a sandbox needs Linux"));
     }
-    if !nix::unistd::geteuid().is_root() {
-        return Err(EnvironmentError::new("a sandbox needs root: it makes namespaces, devices and iptables rules")
-            .with_remedy("run it as root, for example with sudo; unprivileged sandboxes are not there yet"));
-    }
-    Ok(())
+    egress_sandbox::preflight()
+        .map_err(|e| EnvironmentError::new(format!("this user cannot have a sandbox: {e}")).with_remedy(e.remedy()))
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use crate::state;
+use crate::{state, userns};
 
 /// Hidden first argument of the process that tries things out.
 pub(crate) const DOCTOR: &str = "__egress-sandbox-doctor";
@@ -44,7 +44,7 @@ const MEMORY: u64 = 1536;
 /// [`run_if_child`](crate::run_if_child) first in its `main`.
 pub fn doctor() -> Vec<Check> {
     let mut all = vec![
-        Check::new("root", "run it as root, for instance with sudo", root()),
+        identity(),
         Check::new(
             "state folder",
             "point XDG_RUNTIME_DIR or TMPDIR at a folder you can write to, with space",
@@ -66,8 +66,11 @@ pub(crate) fn child_main() -> ! {
 
 fn in_scratch_namespaces() -> Vec<Check> {
     let run = || -> Result<Vec<Check>, String> {
+        // As in a sandbox: an ordinary user's own often lacks the folders with iptables.
+        let path = std::env::join_paths(userns::search_path()).map_err(|e| e.to_string())?;
         let output = Command::new("/proc/self/exe")
             .arg(DOCTOR)
+            .env("PATH", path)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .output()
@@ -83,9 +86,20 @@ fn in_scratch_namespaces() -> Vec<Check> {
     })
 }
 
-fn root() -> Result<String, String> {
+/// Root, or root of a user namespace.
+fn identity() -> Check {
+    if !userns::needed() {
+        return Check::new("identity", "", Ok("root".to_owned()));
+    }
     let uid = nix::unistd::geteuid();
-    if uid.is_root() { Ok("effective user 0".to_owned()) } else { Err(format!("effective user {uid}")) }
+    match userns::try_out() {
+        Ok(()) => Check::new(
+            "identity",
+            "",
+            Ok(format!("user {uid}, and root with 65536 ids in a user namespace of its own")),
+        ),
+        Err(error) => Check::new("identity", &error.remedy(), Err(format!("user {uid}: {error}"))),
+    }
 }
 
 fn state_folder() -> Result<String, String> {

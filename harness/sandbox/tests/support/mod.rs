@@ -1,27 +1,28 @@
 //! What the tests share: the real programs, and a look into a running sandbox. Starts nothing.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+pub(crate) mod look;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use egress_component::{Cache, Host, Origin, PinFiles, Pins, ProgramName, Store};
 use egress_sandbox::{Options, Programs, Sandbox};
-use hickory_server::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_server::proto::rr::{Name, RecordType};
 
 /// Bound of every wait in these tests.
 pub(crate) const BOUND: Duration = Duration::from_secs(60);
 
 /// Options with the real programs, from the environment or the component cache.
 pub(crate) fn options() -> Options {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    // The variable of the run, not of the build: another user may see the checkout elsewhere.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = Path::new(&manifest).join("../../fixtures");
     let pins = PinFiles::read(&root.join("components")).expect("fixtures/components can be read");
     let pins = Pins::from_files(&pins).expect("fixtures/components is well formed");
     let host = Host::current();
     let folder = Cache::default_dir(&host).expect("there is a home for the cache");
-    let cache = Cache::open(folder, None).expect("the component cache can be opened");
+    let read_only = host.get("EGRESS_CONFORMANCE_READ_ONLY_CACHE").map(PathBuf::from);
+    let cache = Cache::open(folder, read_only).expect("the component cache can be opened");
     let all = Store::new(pins, cache, host).status();
     let path = |name: ProgramName| -> PathBuf {
         let status = all.iter().find(|status| status.name == name).expect("every program is pinned");
@@ -96,36 +97,4 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<T, Stri
             Err(_) => std::thread::park_timeout(Duration::from_millis(20)),
         }
     }
-}
-
-/// Runs something on a thread in the network namespace of a process.
-pub(crate) fn in_network_of<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> T {
-    let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("the process lives");
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter a namespace");
-            work()
-        });
-        inside.join().expect("the work does not panic")
-    })
-}
-
-/// What DNS says: its response code, and each record as text.
-pub(crate) fn resolve(server: Ipv4Addr, name: &str, kind: RecordType) -> io::Result<(ResponseCode, Vec<String>)> {
-    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
-    question.add_query(Query::query(Name::from_ascii(name).expect("a name of a test"), kind));
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-    socket.connect((server, 53))?;
-    socket.send(&question.to_vec().map_err(io::Error::other)?)?;
-    let mut bytes = [0; 1500];
-    let length = socket.recv(&mut bytes)?;
-    let answer = Message::from_vec(&bytes[..length]).map_err(io::Error::other)?;
-    let records = answer.answers.iter().map(|record| format!("{} {}", record.record_type(), record.data));
-    Ok((answer.metadata.response_code, records.collect()))
-}
-
-/// How a TCP connection attempt ends.
-pub(crate) fn connect(address: Ipv4Addr, port: u16) -> io::Result<()> {
-    TcpStream::connect_timeout(&SocketAddr::from((address, port)), Duration::from_secs(10)).map(drop)
 }
