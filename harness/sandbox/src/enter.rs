@@ -92,6 +92,8 @@ fn enter(lock: i32) -> Result<i32, String> {
     // Away from the owner's terminal: Ctrl-C there is for the owner, which then stops this one.
     rustix::process::setsid().map_err(|e| format!("setsid: {e}"))?;
     set_parent_process_death_signal(Some(DeathSignal::KILL)).map_err(|e| format!("prctl: {e}"))?;
+    // Volumes and logs are for users of containers, too; the state folder keeps everybody else of the host out.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let start: Start = protocol::read_blocking(&mut control).map_err(|e| format!("cannot read the options: {e}"))?;
     let result = (|| {
         let door = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("bind a port on 127.0.0.1: {e}"))?;
