@@ -48,13 +48,15 @@ impl Comparison {
 pub fn compare(first: &Report, second: &Report) -> Comparison {
     let mut comparison = Comparison::default();
     let (a, b) = (by_run(first), by_run(second));
-    let (in_a, in_b) = (Names::of(&first.cluster), Names::of(&second.cluster));
     let mut ids: Vec<_> = a.keys().chain(b.keys()).collect();
     ids.sort();
     ids.dedup();
     for id in ids {
         match (a.get(id), b.get(id)) {
-            (Some(a), Some(b)) => scenario(&mut comparison, id, (a, &in_a), (b, &in_b)),
+            (Some(a), Some(b)) => {
+                let (in_a, in_b) = (Names::of(&first.cluster, a), Names::of(&second.cluster, b));
+                scenario(&mut comparison, id, (a, &in_a), (b, &in_b));
+            }
             (a, b) => {
                 let there = |s: Option<&ScenarioResult>| s.map_or("not run".to_owned(), |s| s.outcome.to_string());
                 comparison.add(id, None, "outcome", there(a.copied()), there(b.copied()));
@@ -81,14 +83,14 @@ fn by_run(report: &Report) -> BTreeMap<String, &ScenarioResult> {
 struct Names(Vec<(String, String)>);
 
 impl Names {
-    fn of(cluster: &ClusterInfo) -> Self {
+    fn of(cluster: &ClusterInfo, scenario: &ScenarioResult) -> Self {
         let mut names: Vec<_> = cluster
             .servers
             .iter()
             .flat_map(|(name, addresses)| addresses.iter().map(move |a| (a.to_string(), format!("<{name}>"))))
             .collect();
-        if !cluster.namespace.is_empty() {
-            names.push((cluster.namespace.clone(), "<namespace>".to_owned()));
+        if !scenario.namespace.is_empty() {
+            names.push((scenario.namespace.clone(), "<namespace>".to_owned()));
         }
         // An address may be the beginning of another.
         names.sort_by_key(|(seen, _)| std::cmp::Reverse(seen.len()));

@@ -49,9 +49,6 @@ pub struct ClusterInfo {
     /// What the cluster can do, of what scenarios may require.
     #[serde(default)]
     pub capabilities: Vec<String>,
-    /// The namespace in which the scenarios' objects and clients were.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
     /// The addresses that the external servers had in this run, by destination.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub servers: BTreeMap<String, Vec<IpAddr>>,
@@ -72,6 +69,9 @@ pub struct ScenarioResult {
     /// The mesh profile.
     #[serde(default)]
     pub profile: String,
+    /// The namespace in which its objects and clients were.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
     /// How long it took, in milliseconds.
     #[serde(default)]
     pub duration_ms: u64,

@@ -192,16 +192,17 @@ fn two_reports_differ_in_verdicts_and_paths_only() {
 fn names_that_mean_the_same_are_no_difference() {
     let run = |namespace: &str, address: &str| {
         let mut report = report();
-        report.cluster.namespace = namespace.into();
         report.cluster.servers = [("my-server".into(), vec![address.parse().expect("an address")])].into();
         let cluster = format!("outbound|80||w.{namespace}.svc, {address}");
         let seen = StepResult { path: Some(path(&cluster, 1)), ..step("seen", Outcome::Passed) };
-        report.scenarios = vec![scenario("g/c", Outcome::Passed, vec![seen])];
+        let mut result = scenario("g/c", Outcome::Passed, vec![seen]);
+        result.namespace = namespace.into();
+        report.scenarios = vec![result];
         report
     };
     assert!(compare(&run("ec-1", "192.0.2.1"), &run("ec-2", "192.0.2.10")).is_empty());
     let mut other = run("ec-2", "192.0.2.1");
-    other.cluster.namespace = "ec-3".into();
+    other.scenarios[0].namespace = "ec-3".into();
     assert!(!compare(&run("ec-1", "192.0.2.1"), &other).is_empty());
 }
 

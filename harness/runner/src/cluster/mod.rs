@@ -8,7 +8,7 @@ pub mod exec;
 pub mod istio;
 pub mod objects;
 pub mod sandbox;
-pub mod snapshot;
+pub mod inventory;
 pub mod workload;
 
 use std::net::Ipv4Addr;

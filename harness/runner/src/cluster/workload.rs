@@ -1,7 +1,7 @@
 //! Workloads that send requests, and the gateway that passes them on: their pods, and the logs of their proxies.
 //!
 //! A client is a Deployment of one replica in a slot's namespace; Istio's own webhook injects its sidecar. Start at
-//! [`start_client`] and [`find_gateways`].
+//! [`start_client`] and [`find_gateways`] for pods, at [`Logs`] for what their proxies write.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use egress_core::scenario::schema::ClientSpec;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -26,31 +27,51 @@ const PROXY: &str = "istio-proxy";
 /// The container of a client in which curl runs.
 pub const CURL: &str = "curl";
 
-/// A running pod that matters to a probe, with its proxy's log if it has a proxy.
-#[derive(Debug)]
-pub struct Workload {
+/// A running pod that matters to a probe: plain data, which crosses from the supervisor to its clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodFacts {
     /// Its name in scenarios (`meshed`, `plain`, …) or `gateway`.
     pub name: String,
     /// Namespace of the pod.
     pub namespace: String,
     /// Name of the pod.
     pub pod: String,
+    /// The uid that the API server gave it.
+    pub uid: String,
     /// Address of the pod.
     pub ip: IpAddr,
-    /// The log of its Envoy, if it has one.
-    pub proxy_log: Option<Follower>,
-    gateway: bool,
+    /// Whether it has a sidecar or is a gateway.
+    pub has_proxy: bool,
+    /// Whether it is the egress gateway.
+    pub gateway: bool,
 }
 
-impl Workload {
+impl PodFacts {
     /// How the gate asks its Envoy; `None` without one.
     #[must_use]
     pub fn proxy(&self) -> Option<ProxyRef> {
-        self.proxy_log.as_ref().map(|_| ProxyRef {
+        self.has_proxy.then(|| ProxyRef {
             namespace: self.namespace.clone(),
             pod: self.pod.clone(),
             gateway: self.gateway,
         })
+    }
+}
+
+/// A pod with its proxy's log, as far as it has one.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// The pod.
+    pub facts: PodFacts,
+    /// The log of its Envoy, if it has one.
+    pub proxy_log: Option<Arc<Follower>>,
+}
+
+impl std::ops::Deref for Workload {
+    type Target = PodFacts;
+
+    fn deref(&self) -> &PodFacts {
+        &self.facts
     }
 }
 
@@ -87,7 +108,7 @@ pub async fn start_client(
         .map_err(|e| EnvironmentError::new(format!("client {name} could not be started: {e}")))
 }
 
-/// Waits for the client's pod and follows its sidecar's log.
+/// Waits for the client's pod.
 ///
 /// # Errors
 /// [`EnvironmentError`] with the pod's last state.
@@ -96,9 +117,8 @@ pub async fn client_ready(
     namespace: &str,
     name: &str,
     spec: &ClientSpec,
-    news: &Arc<Notify>,
     bound: Duration,
-) -> Result<Workload, EnvironmentError> {
+) -> Result<PodFacts, EnvironmentError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let selector = ListParams::default().labels(&format!("app={name}"));
     let pod = wait::until(&format!("readiness of client {namespace}/{name}"), bound, || async {
@@ -117,18 +137,14 @@ pub async fn client_ready(
         let message = format!("client {namespace}/{name} has {has}, wanted {wanted}");
         return Err(EnvironmentError::new(message).with_remedy("is Istio's injection webhook installed and reachable?"));
     }
-    workload(client, &pod, name, false, news).await
+    facts(&pod, name, false)
 }
 
-/// Finds the egress gateway's pods and follows their logs.
+/// Finds the egress gateway's pods.
 ///
 /// # Errors
 /// [`EnvironmentError`] when there is no ready gateway.
-pub async fn find_gateways(
-    client: &Client,
-    news: &Arc<Notify>,
-    bound: Duration,
-) -> Result<Vec<Workload>, EnvironmentError> {
+pub async fn find_gateways(client: &Client, bound: Duration) -> Result<Vec<PodFacts>, EnvironmentError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), ISTIO_NAMESPACE);
     let selector = ListParams::default().labels(GATEWAY_SELECTOR);
     let pods = wait::until("a ready egress gateway", bound, || async {
@@ -142,11 +158,7 @@ pub async fn find_gateways(
     })
     .await
     .map_err(|e| EnvironmentError::new(format!("{e} (label {GATEWAY_SELECTOR} in {ISTIO_NAMESPACE})")))?;
-    let mut found = Vec::new();
-    for pod in &pods {
-        found.push(workload(client, pod, "gateway", true, news).await?);
-    }
-    Ok(found)
+    pods.iter().map(|pod| facts(pod, "gateway", true)).collect()
 }
 
 /// How a pod stands, in words that stay the same as long as it runs undisturbed: another pod of that name, a restart of
@@ -168,26 +180,53 @@ pub async fn standing(client: &Client, namespace: &str, pod: &str) -> String {
     }
 }
 
-async fn workload(
-    client: &Client,
-    pod: &Pod,
-    name: &str,
-    gateway: bool,
-    news: &Arc<Notify>,
-) -> Result<Workload, EnvironmentError> {
-    let namespace = pod.namespace().unwrap_or_default();
-    let pod_name = pod.name_any();
+fn facts(pod: &Pod, name: &str, gateway: bool) -> Result<PodFacts, EnvironmentError> {
+    let (namespace, pod_name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
     let ip = ip.ok_or_else(|| EnvironmentError::new(format!("pod {namespace}/{pod_name} has no address")))?;
-    let proxy_log = if has_proxy(pod) {
-        let follower = Follower::start(client, &namespace, &pod_name, PROXY, Arc::clone(news)).await;
-        Some(follower.map_err(|e| {
-            EnvironmentError::new(format!("the log of {namespace}/{pod_name} ({PROXY}) cannot be followed: {e}"))
-        })?)
-    } else {
-        None
-    };
-    Ok(Workload { name: name.to_owned(), namespace, pod: pod_name, ip, proxy_log, gateway })
+    Ok(PodFacts {
+        name: name.to_owned(),
+        namespace,
+        pod: pod_name,
+        uid: pod.uid().unwrap_or_default(),
+        ip,
+        has_proxy: has_proxy(pod),
+        gateway,
+    })
+}
+
+/// Pods with their proxies' logs. A log is followed once, however many scenarios of this process use the pod.
+#[derive(Debug, Default)]
+pub struct Logs {
+    /// Told when any followed log has news.
+    pub news: Arc<Notify>,
+    followers: tokio::sync::Mutex<BTreeMap<String, Arc<Follower>>>,
+}
+
+impl Logs {
+    /// The pod with its proxy's log, which is followed from now on.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when the log cannot be followed.
+    pub async fn follow(&self, client: &Client, facts: PodFacts) -> Result<Workload, EnvironmentError> {
+        if !facts.has_proxy {
+            return Ok(Workload { facts, proxy_log: None });
+        }
+        let mut followers = self.followers.lock().await;
+        // A log that has ended is followed anew: its pod may have been restarted.
+        followers.retain(|_, follower| follower.ended().is_none());
+        if let Some(known) = followers.get(&facts.uid) {
+            return Ok(Workload { proxy_log: Some(Arc::clone(known)), facts });
+        }
+        let news = Arc::clone(&self.news);
+        let started = Follower::start(client, &facts.namespace, &facts.pod, PROXY, news).await;
+        let follower = Arc::new(started.map_err(|e| {
+            let pod = format!("{}/{}", facts.namespace, facts.pod);
+            EnvironmentError::new(format!("the log of {pod} ({PROXY}) cannot be followed: {e}"))
+        })?);
+        followers.insert(facts.uid.clone(), Arc::clone(&follower));
+        Ok(Workload { facts, proxy_log: Some(follower) })
+    }
 }
 
 fn has_proxy(pod: &Pod) -> bool {

@@ -1,8 +1,9 @@
 //! Following a container's log through the API server, line by line, with bookmarks.
 //!
-//! One follower lives as long as its pod is used; a bookmark is a position in what it has read. It never parses and
-//! never drops a line. Start at [`Follower::start`].
+//! One follower lives as long as its pod is used; a bookmark is a position in what it has read. It never parses, and
+//! forgets nothing but what is many probes old. Start at [`Follower::start`].
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::{AsyncBufReadExt, TryStreamExt};
@@ -12,10 +13,25 @@ use kube::api::{Api, LogParams};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+/// How many lines are remembered: far more than come in while one probe is looked at.
+const REMEMBERED: usize = 20_000;
+
 #[derive(Debug, Default)]
 struct Shared {
-    lines: Vec<String>,
+    lines: VecDeque<String>,
+    /// How many lines came before the first one remembered.
+    forgotten: usize,
     ended: Option<String>,
+}
+
+impl Shared {
+    fn push(&mut self, line: String) {
+        self.lines.push_back(line);
+        if self.lines.len() > REMEMBERED {
+            self.lines.pop_front();
+            self.forgotten += 1;
+        }
+    }
 }
 
 /// Reads the log of one container from its beginning until the follower is dropped.
@@ -49,7 +65,7 @@ impl Follower {
             async move {
                 let ended = loop {
                     match stream.try_next().await {
-                        Ok(Some(line)) => lock(&shared).lines.push(line),
+                        Ok(Some(line)) => lock(&shared).push(line),
                         Ok(None) => break "the log ended".to_owned(),
                         Err(error) => break format!("the log broke off: {error}"),
                     }
@@ -65,13 +81,15 @@ impl Follower {
     /// The present end of what was read.
     #[must_use]
     pub fn bookmark(&self) -> usize {
-        lock(&self.shared).lines.len()
+        let shared = lock(&self.shared);
+        shared.forgotten + shared.lines.len()
     }
 
     /// The lines after a bookmark.
     #[must_use]
     pub fn since(&self, bookmark: usize) -> Vec<String> {
-        lock(&self.shared).lines.get(bookmark..).unwrap_or_default().to_vec()
+        let shared = lock(&self.shared);
+        shared.lines.iter().skip(bookmark.saturating_sub(shared.forgotten)).cloned().collect()
     }
 
     /// Why the log ended, if it did: nothing more will come.

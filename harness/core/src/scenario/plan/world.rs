@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::PlanError;
 use crate::scenario::model::{Scenario, ScenarioId};
 use crate::scenario::schema::{DestinationSpec, NameSpec};
 
 /// The external servers and names of a run.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct World {
     /// The external servers by name.
     pub destinations: BTreeMap<String, WorldDestination>,
@@ -21,7 +23,7 @@ pub struct World {
 }
 
 /// One external server of a run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorldDestination {
     /// What it is.
     pub spec: DestinationSpec,
@@ -45,6 +47,13 @@ impl World {
         }
         merge.world.check(scenarios, merge.errors);
         merge.world
+    }
+
+    /// Whether everything that `other` has is here too, declared alike: then whoever wants `other` can use this.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let same = |(name, d): (&String, &WorldDestination)| self.destinations.get(name).is_some_and(|o| o.spec == d.spec);
+        other.destinations.iter().all(same) && other.names.iter().all(|(name, spec)| self.names.get(name) == Some(spec))
     }
 
     /// Gives every external server its addresses, in the order of the pool; those that stand `beside` another share.

@@ -9,39 +9,89 @@ use futures::future::try_join_all;
 use kube::core::GroupVersionKind;
 use serde_json::Value;
 
-use super::objects::{ObjectError, Objects};
+use super::objects::{Applied, ObjectError, Objects, RUN_LABEL};
 
 /// Group, version and kinds.
-const KINDS: [(&str, &str, &[&str]); 6] = [
+const KINDS: [(&str, &str, &[&str]); 9] = [
     ("", "v1", &["Namespace", "Service", "Endpoints", "ConfigMap", "Secret", "ServiceAccount"]),
-    ("apps", "v1", &["Deployment"]),
+    ("apps", "v1", &["Deployment", "DaemonSet", "StatefulSet"]),
+    ("batch", "v1", &["Job"]),
     ("discovery.k8s.io", "v1", &["EndpointSlice"]),
     (
         "networking.istio.io",
         "v1",
-        &["DestinationRule", "Gateway", "ProxyConfig", "ServiceEntry", "Sidecar", "VirtualService", "WorkloadEntry"],
+        &["DestinationRule", "Gateway", "ServiceEntry", "Sidecar", "VirtualService", "WorkloadEntry", "WorkloadGroup"],
     ),
+    ("networking.istio.io", "v1alpha3", &["EnvoyFilter"]),
+    ("networking.istio.io", "v1beta1", &["ProxyConfig"]),
     ("security.istio.io", "v1", &["AuthorizationPolicy", "PeerAuthentication", "RequestAuthentication"]),
     ("telemetry.istio.io", "v1", &["Telemetry"]),
 ];
 
-/// Names of everything covered: `Kind namespace/name`.
+/// How much of the cluster is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent<'a> {
+    /// All of it.
+    Cluster,
+    /// One namespace, and what carries the label of one run anywhere.
+    Namespace(&'a str),
+}
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// Everything covered: `Kind namespace/name`.
+    pub names: BTreeSet<String>,
+    /// The objects that carry the label of the run that was asked for.
+    pub labelled: Vec<Applied>,
+}
+
+/// Lists everything covered, and what of it carries the label of `run`.
 ///
 /// # Errors
 /// [`ObjectError`] when the cluster cannot be asked; a kind that it does not know has no objects.
-pub async fn take(objects: &Objects) -> Result<BTreeSet<String>, ObjectError> {
+pub async fn take(objects: &Objects, extent: Extent<'_>, run: &str) -> Result<Inventory, ObjectError> {
     let kinds = KINDS
         .iter()
         .flat_map(|(group, version, kinds)| kinds.iter().map(move |kind| GroupVersionKind::gvk(group, version, kind)));
     let lists = try_join_all(kinds.map(|gvk| async move {
         match objects.everywhere(&gvk).await {
-            Ok(found) => Ok(found.iter().map(|object| describe(&gvk.kind, object)).collect::<Vec<_>>()),
+            Ok(found) => Ok(found.into_iter().map(|object| (gvk.clone(), object)).collect::<Vec<_>>()),
             Err(ObjectError::UnknownKind { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }))
     .await?;
-    Ok(lists.into_iter().flatten().collect())
+    let mut inventory = Inventory::default();
+    for (gvk, object) in lists.into_iter().flatten() {
+        let label = object.pointer("/metadata/labels").and_then(|labels| labels[RUN_LABEL].as_str());
+        let labelled = label == Some(run);
+        let inside = match extent {
+            Extent::Cluster => true,
+            Extent::Namespace(namespace) => {
+                object.pointer("/metadata/namespace").and_then(Value::as_str) == Some(namespace)
+            }
+        };
+        if inside || labelled {
+            inventory.names.insert(describe(&gvk.kind, &object));
+        }
+        if labelled {
+            inventory.labelled.push(applied(gvk, object));
+        }
+    }
+    Ok(inventory)
+}
+
+fn applied(gvk: GroupVersionKind, object: Value) -> Applied {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    Applied {
+        namespace: text("/metadata/namespace"),
+        name: text("/metadata/name").unwrap_or_default(),
+        uid: text("/metadata/uid").unwrap_or_default(),
+        generation: object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0),
+        gvk,
+        object,
+    }
 }
 
 fn describe(kind: &str, object: &Value) -> String {
