@@ -18,7 +18,7 @@ pub use json_schema::schema_json;
 pub use load::{LoadError, LoadErrors, load};
 pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};
 pub use plan::{
-    Addresses, Capability, Lease, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection, SkipReason,
-    World, plan,
+    Addresses, Capability, Lease, Lock, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection,
+    SkipReason, World, plan,
 };
 pub use variable::ObjectRef;

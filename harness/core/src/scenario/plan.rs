@@ -2,12 +2,15 @@
 //!
 //! Pure: it knows a cluster only by its capabilities and its Istio version. Start at [`plan`].
 
+mod locks;
+#[cfg(test)]
+mod locks_tests;
 mod select;
 #[cfg(test)]
 mod tests;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{Scenario, ScenarioId, ScenarioSet};
 use super::schema::{Level, Scope};
 
+pub use locks::Lock;
 pub use world::{Addresses, World, WorldDestination};
 
 /// Which scenarios a run is asked for.
@@ -108,7 +112,8 @@ impl Plan {
 pub struct ProfileGroup {
     /// The profile's name.
     pub profile: String,
-    /// Its scenarios in the order in which they run.
+    /// Its scenarios in the order in which they are started: first those that may run beside others, then those that
+    /// run alone; among each other in the order of the selection.
     pub scenarios: Vec<Planned>,
 }
 
@@ -119,6 +124,9 @@ pub struct Planned {
     pub scenario: Arc<Scenario>,
     /// How much of the mesh it takes for itself.
     pub lease: Lease,
+    /// What it holds alone while it runs: two scenarios of one group may run at the same time unless they have a lock
+    /// in common. Empty for [`Lease::Mesh`], beside which nothing runs.
+    pub locks: BTreeSet<Lock>,
 }
 
 /// How much of the mesh a scenario takes for itself while it runs.
@@ -229,21 +237,27 @@ fn lacking(scenario: &Scenario, capabilities: &BTreeSet<Capability>) -> Option<C
     required.into_iter().find(|c| !capabilities.contains(c))
 }
 
-/// Groups by profile, each in the place of its first scenario.
+/// Groups by profile, each in the place of its first scenario; within a group those that run alone come last, so that
+/// they keep nobody waiting who could have run beside others.
 fn by_profile(runs: Vec<Arc<Scenario>>) -> Vec<ProfileGroup> {
-    let mut groups: Vec<ProfileGroup> = Vec::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut groups: Vec<(String, Vec<Arc<Scenario>>)> = Vec::new();
     for scenario in runs {
-        let profile = scenario.file.mesh.clone();
-        let place = *places.entry(profile.clone()).or_insert_with(|| {
-            groups.push(ProfileGroup { profile, scenarios: Vec::new() });
-            groups.len() - 1
-        });
-        let lease = match scenario.file.scope {
-            Scope::Namespace => Lease::Slot,
-            Scope::Mesh => Lease::Mesh,
-        };
-        groups[place].scenarios.push(Planned { scenario, lease });
+        match groups.iter_mut().find(|(profile, _)| *profile == scenario.file.mesh) {
+            Some((_, scenarios)) => scenarios.push(scenario),
+            None => groups.push((scenario.file.mesh.clone(), vec![scenario])),
+        }
     }
-    groups
+    groups.into_iter().map(|(profile, scenarios)| group(profile, scenarios)).collect()
+}
+
+fn group(profile: String, mut scenarios: Vec<Arc<Scenario>>) -> ProfileGroup {
+    let lease = |scenario: &Scenario| match scenario.file.scope {
+        Scope::Namespace => Lease::Slot,
+        Scope::Mesh => Lease::Mesh,
+    };
+    scenarios.sort_by_key(|scenario| lease(scenario));
+    let locks = locks::of_group(&scenarios);
+    let planned = scenarios.into_iter().zip(locks);
+    let planned = planned.map(|(scenario, locks)| Planned { lease: lease(&scenario), scenario, locks });
+    ProfileGroup { profile, scenarios: planned.collect() }
 }
