@@ -18,6 +18,16 @@ pub trait Progress: Send + Sync {
     fn phase(&self, what: &str, took: Duration);
     /// A line that stays.
     fn line(&self, text: &str);
+
+    /// What a sandbox reports while it starts.
+    fn sandbox_event(&self, event: &Event) {
+        match event {
+            Event::PhaseStarted { phase } => self.working(&format!("sandbox: {phase}")),
+            Event::PhaseFinished { phase, elapsed } => self.phase(&format!("sandbox: {phase}"), *elapsed),
+            Event::Fault(fault) => self.line(&fault.to_string()),
+            other => self.line(&format!("{other:?}")),
+        }
+    }
 }
 
 /// Says nothing.
@@ -80,16 +90,6 @@ impl Console {
         if last.0 != text && !soon {
             self.line(&format!("{text} ({} s)", elapsed.as_secs()));
             *last = (text.to_owned(), elapsed);
-        }
-    }
-
-    /// What the sandbox reports while it starts.
-    pub fn sandbox_event(&self, event: &Event) {
-        match event {
-            Event::PhaseStarted { phase } => self.working(&format!("sandbox: {phase}")),
-            Event::PhaseFinished { phase, elapsed } => self.phase(&format!("sandbox: {phase}"), *elapsed),
-            Event::Fault(fault) => self.line(&fault.to_string()),
-            other => self.line(&format!("{other:?}")),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Every scenario as a test: `cargo test --test conformance`. All of them share one sandbox, which starts with the
-//! first test that runs and ends with the process.
+//! Every scenario as a test: `cargo test --test conformance`, or `cargo nextest run`. They share one mesh, also from
+//! process to process: it starts with the first test that runs, and ends when none has come for half a minute.
 //!
 //! `EGRESS_REQUIRE_SANDBOX=1` (set by `scripts/test`) or `CI=true` turns "nothing was run" into a failure.
 
@@ -8,71 +8,76 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use egress_conformance::cluster::preflight;
-use egress_conformance::progress::Console;
-use egress_conformance::schedule::session::{Session, SessionOptions};
+use egress_conformance::progress::{Console, Quiet};
+use egress_conformance::schedule::session::{Session, SessionOptions, default_jobs};
+use egress_conformance::supervisor::protocol::Purpose;
 use egress_conformance::{components, embedded};
 use egress_core::report::{self, Outcome};
-use egress_core::scenario::{Capability, Plan, Scenario, Selection, load, plan};
+use egress_core::scenario::{Capability, Plan, Planned, Scenario, Selection, load, plan};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Runtime;
 
-/// The one mesh of this process: not started, running, or unable to start.
-enum State {
-    Idle,
-    Running(Box<Session>),
-    Broken(String),
-}
-
 struct Shared {
     runtime: Runtime,
-    state: Mutex<State>,
+    /// This process's part in the mesh, once a test has run.
+    session: Mutex<Option<Arc<Session>>>,
     plan: Plan,
     console: Console,
 }
 
 impl Shared {
-    fn run(&self, scenario: &Scenario) -> Result<Completion, Failed> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Idle = *state {
-            let options =
-                SessionOptions { profile: scenario.file.mesh.clone(), timeout: Duration::from_secs(180), logs: None };
-            let started = self.runtime.block_on(Session::start(&options, &self.plan.world, &self.console));
-            *state = match started {
-                Ok(session) => State::Running(Box::new(session)),
-                Err(error) => State::Broken(format!("{error}\n{}", error.remedy.as_deref().unwrap_or_default())),
-            };
+    /// The session, which is begun by the first test that wants it.
+    fn session(&self, profile: &str) -> Result<Arc<Session>, Failed> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = &*session {
+            return Ok(Arc::clone(session));
         }
-        let session = match &mut *state {
-            State::Running(session) => session,
-            State::Broken(why) => return Err(Failed::from(format!("no mesh: {why}"))),
-            State::Idle => unreachable!("it was started above"),
+        let options = SessionOptions {
+            profile: profile.to_owned(),
+            timeout: Duration::from_secs(180),
+            purpose: Purpose::Test,
+            jobs: default_jobs(),
         };
-        match self.runtime.block_on(session.run(scenario)) {
-            Ok(result) => match result.outcome {
-                Outcome::Passed => Ok(Completion::Completed),
-                Outcome::Skipped | Outcome::Unsupported => {
-                    Ok(Completion::ignored_with(result.reason.unwrap_or_default()))
-                }
-                _ => Err(Failed::from(report::text::failure(&result, false))),
-            },
-            Err(error) => {
-                *state = State::Broken(error.to_string());
-                Err(Failed::from(error.to_string()))
-            }
+        let joined = self.runtime.block_on(Session::join(&options, &self.plan.world, &self.console));
+        let joined = joined.map_err(|e| format!("no mesh: {e}\n{}", e.remedy.as_deref().unwrap_or_default()))?;
+        Ok(Arc::clone(session.insert(Arc::new(joined))))
+    }
+
+    fn run(&self, planned: &Planned) -> Result<Completion, Failed> {
+        let session = self.session(&planned.scenario.file.mesh)?;
+        let ran = self.runtime.block_on(async {
+            let mut worker = session.worker().await?;
+            let ran = session.run(&mut worker, planned, &Quiet).await;
+            worker.finish().await;
+            ran
+        });
+        let (result, lost) = match ran {
+            Ok((result, lost)) => (Ok(result), lost.is_some()),
+            Err(error) => (Err(error), true),
+        };
+        if lost {
+            // The next test begins with another mesh.
+            self.session.lock().unwrap_or_else(PoisonError::into_inner).take_if(|s| Arc::ptr_eq(s, &session));
+        }
+        let result = result.map_err(|e| e.to_string())?;
+        match result.outcome {
+            Outcome::Passed => Ok(Completion::Completed),
+            Outcome::Skipped | Outcome::Unsupported => Ok(Completion::ignored_with(result.reason.unwrap_or_default())),
+            _ => Err(Failed::from(report::text::failure(&result, false))),
         }
     }
 
-    fn stop(&self) -> Result<(), String> {
-        let state = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), State::Idle);
-        match state {
-            State::Running(session) => self.runtime.block_on(session.stop()).map_err(|e| e.to_string()),
-            State::Idle | State::Broken(_) => Ok(()),
+    fn leave(&self) -> Result<(), String> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match session.and_then(Arc::into_inner) {
+            Some(session) => self.runtime.block_on(session.leave()).map(drop).map_err(|e| e.to_string()),
+            None => Ok(()),
         }
     }
 }
 
 fn main() -> ExitCode {
-    egress_sandbox::run_if_child();
+    egress_conformance::run_if_child();
     let arguments = Arguments::from_args();
     let trials_and_shared = trials();
     let (trials, shared) = match trials_and_shared {
@@ -84,7 +89,7 @@ fn main() -> ExitCode {
     };
     let listing = arguments.list;
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Err(message) = shared.stop() {
+    if let Err(message) = shared.leave() {
         eprintln!("{message}");
         return ExitCode::from(101);
     }
@@ -113,18 +118,18 @@ fn trials() -> Result<(Vec<Trial>, Arc<Shared>), String> {
     });
     let shared = Arc::new(Shared {
         runtime: Runtime::new().map_err(|e| e.to_string())?,
-        state: Mutex::new(State::Idle),
+        session: Mutex::new(None),
         plan,
         console: Console::new(),
     });
     let name = |s: &Scenario| s.id.to_string().replace('/', "::");
     let mut trials = Vec::new();
     for planned in shared.plan.scenarios() {
-        let scenario = Arc::clone(&planned.scenario);
+        let planned = planned.clone();
         let (owner, unfit) = (Arc::clone(&shared), unfit.clone());
-        trials.push(Trial::ignorable_test(name(&scenario), move || match unfit {
+        trials.push(Trial::ignorable_test(name(&planned.scenario), move || match unfit {
             Some(why) => Ok(Completion::ignored_with(why)),
-            None => owner.run(&scenario),
+            None => owner.run(&planned),
         }));
     }
     let left_out = shared.plan.skipped.iter().map(|(id, why)| (id, why.to_string()));

@@ -28,7 +28,7 @@ mod os;
 mod pki;
 mod protocol;
 mod sandbox;
-mod state;
+pub mod state;
 mod userns;
 mod wait;
 mod world;
@@ -38,7 +38,7 @@ pub use events::{ComponentFault, Event};
 pub use options::{Options, Programs};
 pub use protocol::{NameAnswer, Names};
 pub use sandbox::{ControlError, Sandbox, StartError, StopError};
-pub use state::{StateError, sweep};
+pub use state::sweep;
 pub use userns::{Setting, UserNamespaceError};
 
 /// Whether this user can have a sandbox at all: root can, and everybody for whom a user namespace

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use crate::userns;
 
-const LOCK: &str = "owner.lock";
+/// The file in a folder whose `flock` says that the folder's owner lives.
+pub const LIFE_LOCK: &str = "owner.lock";
 
 /// Why a sandbox has no folder.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ impl StateDir {
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(io("create", &path)(e)),
             }
-            let file = path.join(LOCK);
+            let file = path.join(LIFE_LOCK);
             let lock = File::create_new(&file).map_err(io("create", &file))?;
             lock.lock().map_err(io("lock", &file))?;
             return Ok(StateDir { path, lock });
@@ -109,7 +110,7 @@ pub fn sweep() -> Vec<PathBuf> {
 fn sweep_in(root: &Path) -> Vec<PathBuf> {
     let Ok(_quiet) = guard(root) else { return Vec::new() };
     let Ok(entries) = std::fs::read_dir(root) else { return Vec::new() };
-    let is_dead = |path: &PathBuf| match File::open(path.join(LOCK)) {
+    let is_dead = |path: &PathBuf| match File::open(path.join(LIFE_LOCK)) {
         Ok(lock) => lock.try_lock().is_ok(),
         // Killed between making the folder and its lock: under the guard nobody is doing that now.
         Err(e) => e.kind() == std::io::ErrorKind::NotFound && path.is_dir(),
@@ -121,8 +122,11 @@ fn sweep_in(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Held while the set of folders changes.
-fn guard(root: &Path) -> Result<File, StateError> {
+/// Held while the set of folders changes: nobody sweeps meanwhile. Blocks until nobody else holds it.
+///
+/// # Errors
+/// [`StateError::Io`] when the guard's file cannot be opened.
+pub fn guard(root: &Path) -> Result<File, StateError> {
     let path = root.join(".guard");
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io("open", &path))?;
     file.lock().map_err(io("lock", &path))?;
@@ -130,8 +134,12 @@ fn guard(root: &Path) -> Result<File, StateError> {
 }
 
 /// The folder above all sandboxes' of this user: below `XDG_RUNTIME_DIR`, else below the temporary
-/// folder. Made if it is missing, refused if somebody else could have a hand in it.
-pub(crate) fn root() -> Result<PathBuf, StateError> {
+/// folder. Made if it is missing, refused if somebody else could have a hand in it. A folder in it
+/// belongs to whoever holds the lock on its [`LIFE_LOCK`].
+///
+/// # Errors
+/// [`StateError`] when it cannot be made, or is not ours alone.
+pub fn root() -> Result<PathBuf, StateError> {
     let uid = nix::unistd::geteuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     // With sudo the variable may still be that of the other user.

@@ -6,6 +6,8 @@
 mod compare;
 mod components;
 mod doctor;
+mod down;
+mod execute;
 mod explain;
 mod list;
 mod run;
@@ -37,9 +39,11 @@ enum Command {
     List(list::Arguments),
     /// Tell what a scenario claims, and the path that its last run saw, hop by hop
     Explain(explain::Arguments),
-    /// Bring up a mesh and keep it until Ctrl-C
+    /// Bring up a mesh that stays up for the next commands
     Up(up::Arguments),
-    /// Bring up a mesh and open a shell with kubectl and istioctl for it
+    /// End the mesh that is up
+    Down(down::Arguments),
+    /// Open a shell with kubectl and istioctl for a mesh, which is brought up if there is none
     Shell(shell::Arguments),
     /// Tell whether this machine can run a sandbox, and what it lacks
     Doctor(doctor::Arguments),
@@ -110,6 +114,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::List(arguments) => list::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Up(arguments) => up::run(arguments).await,
+        Command::Down(arguments) => down::run(&arguments).await,
         Command::Shell(arguments) => shell::run(arguments).await,
         Command::Doctor(arguments) => Ok(doctor::run(&arguments)),
         Command::Components(arguments) => components::run(arguments).await,

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use egress_core::report::{self, ClusterInfo, Outcome, Report, ScenarioResult};
 use egress_core::scenario::schema::Level;
-use egress_core::scenario::{Capability, Order, Plan, Scenario, ScenarioSet, Selection, plan};
+use egress_core::scenario::{Capability, Order, Plan, Scenario, ScenarioSet, Selection, World, plan};
 
+use super::execute::{self, Job};
 use super::source::SourceArguments;
-use super::{Failure, color, explain, interrupted, usage};
+use super::{Failure, color, explain, usage};
 use crate::cluster::EnvironmentError;
 use crate::progress::{Console, Progress};
-use crate::schedule::session::{Session, SessionOptions};
+use crate::schedule::session::{SessionOptions, default_jobs};
+use crate::supervisor::protocol::Purpose;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct SelectionArguments {
@@ -49,10 +51,16 @@ pub(crate) struct Arguments {
     /// Stop at the first scenario that does not pass
     #[arg(long)]
     fail_fast: bool,
+    /// How many scenarios may run side by side [default: the number of processors, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    jobs: Option<u16>,
     /// Run everything this many times
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Run in a random order; the same SEED gives the same order
+    /// Leave the mesh up for the next command, until `down`
+    #[arg(long)]
+    keep: bool,
+    /// Run in a random order, each round in another; the same SEED gives the same orders
     #[arg(long, value_name = "SEED", num_args = 0..=1)]
     shuffle: Option<Option<u64>>,
     /// How long each step of the mesh's start may take, in seconds
@@ -159,7 +167,28 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let (cluster, interruption) = if plan.scenarios().count() == 0 {
         (ClusterInfo::default(), false)
     } else {
-        run_plan(&arguments, &plan, &console, &mut results).await?
+        let mut plans = vec![plan];
+        for round in 1..u64::from(arguments.repeat) {
+            let order = match order {
+                Order::Given => Order::Given,
+                Order::Random(seed) => Order::Random(seed.wrapping_add(round)),
+            };
+            plans.push(arguments.selection.plan(&set, order)?);
+        }
+        let world = shared_world(&set, &plans[0]);
+        let job = Job {
+            options: SessionOptions {
+                profile: plans[0].groups.first().map(|g| g.profile.clone()).unwrap_or_default(),
+                timeout: Duration::from_secs(arguments.timeout),
+                purpose: if arguments.keep { Purpose::Keep } else { Purpose::Run },
+                jobs: arguments.jobs.map_or_else(default_jobs, usize::from),
+            },
+            world: &world,
+            plans: &plans,
+            fail_fast: arguments.fail_fast,
+            logs: arguments.reports.iter().find_map(|r| Some(r.file.parent()?.join("logs"))),
+        };
+        execute::execute(&job, &console, &mut results).await?
     };
     console.finish();
     let report = Report {
@@ -219,73 +248,12 @@ fn left_out(plan: &Plan, set: &ScenarioSet) -> Vec<ScenarioResult> {
     skipped.chain(unsupported).collect()
 }
 
-async fn run_plan(
-    arguments: &Arguments,
-    plan: &Plan,
-    console: &Console,
-    results: &mut Vec<ScenarioResult>,
-) -> Result<(ClusterInfo, bool), Failure> {
-    let options = SessionOptions {
-        profile: plan.groups.first().map(|g| g.profile.clone()).unwrap_or_default(),
-        timeout: Duration::from_secs(arguments.timeout),
-        logs: arguments.reports.iter().find_map(|r| Some(r.file.parent()?.join("logs"))),
-    };
-    let mut session = tokio::select! {
-        session = Session::start(&options, &plan.world, console) => session?,
-        () = interrupted() => return Err(Failure::Interrupted),
-    };
-    let cluster = session.cluster();
-    let mut interruption = false;
-    let mut fatal: Option<EnvironmentError> = None;
-    'all: for round in 0..arguments.repeat {
-        if arguments.repeat > 1 {
-            console.line(&format!("round {} of {}", round + 1, arguments.repeat));
-        }
-        for planned in plan.scenarios() {
-            console.working(&planned.scenario.id.to_string());
-            let result = tokio::select! {
-                result = session.run(&planned.scenario) => result,
-                () = interrupted() => {
-                    console.line("interrupted: ending the mesh");
-                    interruption = true;
-                    break 'all;
-                }
-            };
-            match result {
-                Ok(result) => {
-                    say(console, &result);
-                    let passed = result.outcome == Outcome::Passed;
-                    results.push(result);
-                    if arguments.fail_fast && !passed {
-                        break 'all;
-                    }
-                }
-                Err(error) => {
-                    fatal = Some(error);
-                    break 'all;
-                }
-            }
-        }
-    }
-    console.working("ending the mesh");
-    let stopped = session.stop().await;
-    if let Some(error) = fatal {
-        return Err(error.into());
-    }
-    if let Err(error) = stopped {
-        console.line(&format!("error: {error}"));
-        if !interruption {
-            return Err(error.into());
-        }
-    }
-    Ok((cluster, interruption))
-}
-
-fn say(console: &Console, result: &ScenarioResult) {
-    let text = report::text::scenario_line(result, color());
-    console.print(text.trim_end());
-    if !matches!(result.outcome, Outcome::Passed | Outcome::Skipped | Outcome::Unsupported) {
-        console.print(report::text::failure(result, color()).trim_end());
+/// The external servers of all scenarios of a set, where they can be had together: then runs of different selections can
+/// share a mesh. Else those of the plan.
+pub(crate) fn shared_world(set: &ScenarioSet, plan: &Plan) -> World {
+    match SelectionArguments::default().plan(set, Order::Given) {
+        Ok(all) if all.world.covers(&plan.world) => all.world,
+        _ => plan.world.clone(),
     }
 }
 

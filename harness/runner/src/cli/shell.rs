@@ -1,4 +1,4 @@
-//! `shell`: a mesh, and a sub-shell whose `kubectl` and `istioctl` talk to it. The mesh ends with the shell.
+//! `shell`: a sub-shell whose `kubectl` and `istioctl` talk to a mesh. A mesh that it brought up ends with it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use egress_component::ProgramName;
 use super::up::{self, MeshArguments};
 use super::{Failure, usage};
 use crate::cluster::EnvironmentError;
+use crate::supervisor::protocol::Purpose;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -19,9 +20,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let up = up::bring_up(&arguments.mesh).await?;
+    let session = up::join(&arguments.mesh, Purpose::Run).await?;
     let tools = tempfile::tempdir().map_err(|e| EnvironmentError::new(format!("no temporary folder: {e}")))?;
-    let linked = up.programs.link_into(tools.path(), &[ProgramName::KUBECTL, ProgramName::ISTIOCTL]);
+    let linked = session.programs.link_into(tools.path(), &[ProgramName::KUBECTL, ProgramName::ISTIOCTL]);
     linked.map_err(|e| crate::components::component_error(&e))?;
     let shell = std::env::var_os("SHELL").map_or_else(|| PathBuf::from("/bin/sh"), PathBuf::from);
     let mut command = match arguments.command.split_first() {
@@ -34,34 +35,33 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::iter::once(tools.path().to_path_buf()).chain(std::env::split_paths(&path));
+    let namespace = session.welcome.namespace.clone();
     command.env("PATH", std::env::join_paths(paths).map_err(usage)?);
-    command.env("KUBECONFIG", up.mesh.provider.kubeconfig());
-    command.env("EGRESS_CONFORMANCE_NAMESPACE", &up.mesh.slot.namespace);
+    command.env("KUBECONFIG", &session.welcome.kubeconfig);
+    command.env("EGRESS_CONFORMANCE_NAMESPACE", &namespace);
     if arguments.command.is_empty() {
-        eprintln!("kubectl and istioctl talk to the sandbox; clients are in namespace {}", up.mesh.slot.namespace);
+        eprintln!("kubectl and istioctl talk to the mesh; clients are in namespace {namespace}");
         eprintln!(
-            "for example: kubectl exec -n {} deploy/meshed -c curl -- curl -sI http://my.server.com:1234/",
-            up.mesh.slot.namespace
+            "for example: kubectl exec -n {namespace} deploy/meshed -c curl -- curl -sI http://my.server.com:1234/"
         );
-        eprintln!("the mesh ends with this shell");
+        eprintln!("a mesh that was not up before ends with this shell");
     }
-    // Ctrl-C belongs to what runs in the shell; only a request to end this process ends the mesh early.
-    let status = match command.kill_on_drop(true).spawn() {
+    // Ctrl-C belongs to what runs in the shell; only a request to end this process ends it early.
+    let ended = match command.kill_on_drop(true).spawn() {
         Ok(mut child) => tokio::select! {
-            status = child.wait() => status.map_err(|e| EnvironmentError::new(format!("the shell was lost: {e}")))?,
-            () = terminated() => {
-                up.mesh.provider.stop().await?;
-                return Err(Failure::Interrupted);
-            }
+            status = child.wait() => match status {
+                Ok(status) => Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1))),
+                Err(error) => Err(EnvironmentError::new(format!("the shell was lost: {error}")).into()),
+            },
+            () = terminated() => Err(Failure::Interrupted),
         },
         Err(error) => {
-            up.mesh.provider.stop().await?;
             let program = command.as_std().get_program().to_string_lossy().into_owned();
-            return Err(usage(format!("{program} could not be started: {error}")));
+            Err(usage(format!("{program} could not be started: {error}")))
         }
     };
-    up.mesh.provider.stop().await?;
-    Ok(ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1)))
+    session.leave().await?;
+    ended
 }
 
 async fn terminated() {

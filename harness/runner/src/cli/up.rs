@@ -1,17 +1,15 @@
-//! `up`: a mesh that stays until Ctrl-C; and what every command that needs a mesh shares.
+//! `up`: a mesh that stays until `down`; and what every command that needs a mesh by hand shares.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use egress_component::Programs;
 use egress_core::scenario::Order;
 
 use super::run::SelectionArguments;
 use super::{Failure, interrupted, usage};
-use crate::mesh::Mesh;
 use crate::progress::Console;
-use crate::schedule::session::{SessionOptions, start_mesh};
-use crate::schedule::world;
+use crate::schedule::session::{Session, SessionOptions, default_jobs};
+use crate::supervisor::protocol::Purpose;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MeshArguments {
@@ -29,47 +27,42 @@ pub(crate) struct Arguments {
     mesh: MeshArguments,
 }
 
-/// A running mesh and the programs that it was made of.
-pub(crate) struct Up {
-    /// The mesh.
-    pub(crate) mesh: Mesh,
-    /// The programs.
-    pub(crate) programs: Programs,
-}
-
-/// Builds what is missing, starts a sandbox, installs Istio.
-pub(crate) async fn bring_up(arguments: &MeshArguments) -> Result<Up, Failure> {
+/// Joins the mesh of this build, which is brought up if there is none, and puts the profile in force.
+pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<Session, Failure> {
     let profiles = crate::embedded::profiles();
     if !profiles.contains(&arguments.mesh) {
         return Err(usage(format!("no mesh profile {:?}; there are {}", arguments.mesh, profiles.join(", "))));
     }
     let console = Console::new();
-    let options =
-        SessionOptions { profile: arguments.mesh.clone(), timeout: Duration::from_secs(arguments.timeout), logs: None };
-    let up = tokio::select! {
-        up = start_mesh(&options, &console) => up.map_err(Failure::from),
-        () = interrupted() => Err(Failure::Interrupted),
+    let options = SessionOptions {
+        profile: arguments.mesh.clone(),
+        timeout: Duration::from_secs(arguments.timeout),
+        purpose,
+        jobs: default_jobs(),
     };
-    console.finish();
-    let (mesh, programs) = up?;
     // The servers of the built-in scenarios, so that their requests can be sent by hand.
     let set = super::source::load(&[])?;
     let plan = SelectionArguments::default().plan(&set, Order::Given)?;
-    match world::deploy(&*mesh.provider, &plan.world).await {
-        Ok(_) => Ok(Up { mesh, programs }),
-        Err(error) => {
-            mesh.provider.stop().await?;
-            Err(error.into())
+    let joined = async {
+        let session = Session::join(&options, &plan.world, &console).await?;
+        if session.welcome.installed.profile != arguments.mesh {
+            session.switch(&arguments.mesh, &console).await?;
         }
-    }
+        Ok(session)
+    };
+    let session = tokio::select! {
+        session = joined => session.map_err(Failure::Environment),
+        () = interrupted() => Err(Failure::Interrupted),
+    };
+    console.finish();
+    session
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let up = bring_up(&arguments.mesh).await?;
-    println!("export KUBECONFIG={}", up.mesh.provider.kubeconfig().display());
-    eprintln!("the mesh is up; clients are in namespace {}; Ctrl-C ends it", up.mesh.slot.namespace);
-    interrupted().await;
-    eprintln!("ending the mesh");
-    up.mesh.provider.stop().await?;
+    let session = join(&arguments.mesh, Purpose::Keep).await?;
+    let (kubeconfig, namespace) = (session.welcome.kubeconfig.clone(), session.welcome.namespace.clone());
+    session.leave().await?;
+    println!("export KUBECONFIG={}", kubeconfig.display());
+    eprintln!("the mesh is up until `egress-conformance down`; clients are in namespace {namespace}");
     Ok(ExitCode::SUCCESS)
 }

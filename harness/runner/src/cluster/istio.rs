@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -55,7 +56,7 @@ async fn run(mut command: Command, name: &str, bound: Duration) -> Result<std::p
 }
 
 /// What the mesh's own configuration says (istiod's page `mesh`).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MeshFacts {
     /// `REGISTRY_ONLY` or `ALLOW_ANY`.
     pub outbound_policy: String,

@@ -12,14 +12,14 @@ pub mod inventory;
 pub mod workload;
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use egress_sandbox::Names;
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
 
 /// The environment is not fit, or broke: neither the mesh nor a scenario is to blame.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
 #[error("{message}")]
 pub struct EnvironmentError {
     /// What is wrong, and where.
@@ -70,6 +70,9 @@ pub trait Provider: Send + Sync {
 
     /// The control of the external servers.
     fn servers(&self) -> ControlClient;
+
+    /// The folder with the logs of the cluster's parts, where there is one. It goes with the cluster.
+    fn logs(&self) -> Option<PathBuf>;
 
     /// What broke since the last question: components that died, each with its last words.
     fn faults(&self) -> Vec<String>;

@@ -4,12 +4,14 @@
 //! objects mean. Start at [`Objects`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, ApiCapabilities, Scope};
 use kube::{Client, ResourceExt};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -23,11 +25,11 @@ const FIELD_MANAGER: &str = "egress-conformance";
 pub struct Objects {
     client: Client,
     run: String,
-    kinds: Mutex<BTreeMap<String, (ApiResource, ApiCapabilities)>>,
+    kinds: Arc<Mutex<BTreeMap<String, (ApiResource, ApiCapabilities)>>>,
 }
 
 /// One object that exists because we applied it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// Group, version and kind.
     pub gvk: GroupVersionKind,
@@ -93,7 +95,13 @@ impl Objects {
     /// Objects of one run, in one cluster.
     #[must_use]
     pub fn new(client: Client, run: String) -> Self {
-        Self { client, run, kinds: Mutex::default() }
+        Self { client, run, kinds: Arc::default() }
+    }
+
+    /// Objects of another run in the same cluster; what is known of its kinds is shared.
+    #[must_use]
+    pub fn of_run(&self, run: String) -> Self {
+        Self { client: self.client.clone(), run, kinds: Arc::clone(&self.kinds) }
     }
 
     /// The client that it uses.

@@ -46,12 +46,11 @@ impl SandboxProvider {
     pub async fn start(
         programs: egress_sandbox::Programs,
         kubernetes_version: String,
-        log_dir: Option<PathBuf>,
         timeout: Duration,
         progress: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Self, EnvironmentError> {
         let images = crate::embedded::text("images.yaml").map_err(EnvironmentError::new)?;
-        let options = Options { programs, images: images.to_owned(), kubernetes_version, log_dir, timeout };
+        let options = Options { programs, images: images.to_owned(), kubernetes_version, log_dir: None, timeout };
         let sandbox = Sandbox::start(options, progress).await.map_err(|e| {
             EnvironmentError::new(format!("the sandbox did not start: {e}"))
                 .with_remedy("`egress-conformance doctor` tells what this machine lacks")
@@ -74,7 +73,7 @@ impl Provider for SandboxProvider {
     }
 
     fn address_pool(&self) -> Vec<Ipv4Addr> {
-        (78..=120).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
+        (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
     }
 
     fn unused_address(&self) -> Ipv4Addr {
@@ -99,6 +98,10 @@ impl Provider for SandboxProvider {
 
     fn servers(&self) -> ControlClient {
         ControlClient::unix(self.sandbox.world_socket())
+    }
+
+    fn logs(&self) -> Option<PathBuf> {
+        Some(self.sandbox.logs_dir().to_owned())
     }
 
     fn faults(&self) -> Vec<String> {

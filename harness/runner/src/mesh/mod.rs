@@ -143,7 +143,7 @@ impl Mesh {
         };
         // A format that cannot be read is better known now than at the first probe.
         profile::access_log_format(&installed.facts, &installed.versions.istio)?;
-        Ok((installed, Slot { namespace, clients, gate, probes: 0 }))
+        Ok((installed, Slot { namespace, clients, gate, probes: 0, before: None }))
     }
 
     fn slot_namespace(&self, number: usize) -> String {
@@ -162,7 +162,7 @@ impl Mesh {
         let namespace = self.slot_namespace(number);
         make_namespace(&self.objects, &namespace, true).await?;
         let clients = start_clients(&self.objects, &namespace, self.timeout).await?;
-        let slot = Slot { namespace, clients, gate: Arc::new(self.gate().await?), probes: 0 };
+        let slot = Slot { namespace, clients, gate: Arc::new(self.gate().await?), probes: 0, before: None };
         self.settle(installed, [&slot], &Change::default(), self.timeout).await?;
         Ok(slot)
     }
@@ -198,6 +198,40 @@ impl Mesh {
             (format!("{namespace}/{pod}"), workload::standing(client, namespace, pod).await)
         });
         join_all(ask).await.into_iter().collect()
+    }
+
+    /// What has changed of [`Mesh::standing`], in words; empty when nothing disturbed the mesh.
+    pub async fn changed(
+        &self,
+        installed: &Installed,
+        slot: &Slot,
+        before: &BTreeMap<String, String>,
+    ) -> Vec<String> {
+        let now = self.standing(installed, slot).await;
+        let changed = before.iter().filter(|(pod, was)| now.get(*pod) != Some(was));
+        changed
+            .map(|(pod, was)| format!("{pod} was {was}, is {}", now.get(pod).map_or("unknown", String::as_str)))
+            .collect()
+    }
+
+    /// Whether every component still runs.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] with the last words of those that ended since the last question.
+    pub fn intact(&self) -> Result<(), EnvironmentError> {
+        let faults = self.provider.faults();
+        if faults.is_empty() { Ok(()) } else { Err(EnvironmentError::new(faults.join("; "))) }
+    }
+
+    /// Lets a slot ask the istiod that there is now: another slot's lease may have seen it replaced.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when there is none.
+    pub async fn follow_istiod(&self, installed: &Installed, slot: &mut Slot) -> Result<(), EnvironmentError> {
+        if slot.gate.istiod() != installed.istiod {
+            slot.gate = Arc::new(self.gate().await?);
+        }
+        Ok(())
     }
 
     /// Finds the pods again after something disturbed them, and waits until the mesh has settled.

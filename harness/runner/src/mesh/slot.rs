@@ -3,7 +3,7 @@
 //! Starting an injected client costs about a second of both cores, so a slot's clients outlive scenarios. Who has which
 //! slot is the supervisor's business. Start at [`Slot`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use crate::gate::{Gate, ProxyRef};
 use crate::wait;
 
 /// A namespace with warm clients.
+#[derive(Clone)]
 pub struct Slot {
     /// The namespace.
     pub namespace: String,
@@ -28,6 +29,8 @@ pub struct Slot {
     pub gate: Arc<Gate>,
     /// How many requests its clients have sent: each probe has source ports of its own (decision 4).
     pub probes: u32,
+    /// What its namespace holds while nobody has it, as far as it is known.
+    pub before: Option<Arc<BTreeSet<String>>>,
 }
 
 /// The clients that every slot keeps warm.

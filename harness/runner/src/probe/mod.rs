@@ -4,7 +4,6 @@
 
 pub mod curl;
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use egress_core::evidence::{GatewaySeen, Observation, PodSeen};
@@ -14,7 +13,7 @@ use crate::cluster::exec::{ExecError, exec};
 use crate::cluster::workload::{CURL, Workload};
 use crate::collect::servers::ServerLog;
 use crate::gate::MARKER_HOST;
-use crate::mesh::Mesh;
+use crate::schedule::stage::Stage;
 
 /// How long evidence may take to come in after curl has returned. Envoy flushes its log each second at the latest.
 const EVIDENCE_BOUND: Duration = Duration::from_secs(5);
@@ -51,9 +50,9 @@ struct Bookmarks<'a> {
 }
 
 impl<'a> Bookmarks<'a> {
-    fn set(mesh: &'a Mesh, client: &'a Workload) -> Self {
-        let mark = |w: &Workload| w.proxy_log.as_ref().map(crate::collect::logs::Follower::bookmark);
-        let gateways = mesh.gateways.iter().filter_map(|g| Some((g, mark(g)?))).collect();
+    fn set(stage: &'a Stage, client: &'a Workload) -> Self {
+        let mark = |w: &Workload| w.proxy_log.as_ref().map(|log| log.bookmark());
+        let gateways = stage.gateways.iter().filter_map(|g| Some((g, mark(g)?))).collect();
         Self { client, sidecar: mark(client), gateways }
     }
 
@@ -81,19 +80,19 @@ impl<'a> Bookmarks<'a> {
 /// # Errors
 /// [`ProbeError`] if the request could not be sent, or the servers not be asked. An answer that did not come back whole
 /// is no error but an observation without a client.
-pub async fn send(mesh: &Mesh, client: &Workload, arguments: Vec<String>) -> Result<Probed, ProbeError> {
+pub async fn send(stage: &Stage, client: &Workload, arguments: Vec<String>) -> Result<Probed, ProbeError> {
     let token = format!("{:016x}", rand::random::<u64>());
-    let mut servers = ServerLog::bookmark(mesh.provider.servers()).await?;
-    let bookmarks = Bookmarks::set(mesh, client);
-    let result = curl_in(mesh, client, &token, &arguments).await?;
+    let mut servers = ServerLog::bookmark(stage.servers.clone()).await?;
+    let bookmarks = Bookmarks::set(stage, client);
+    let result = curl_in(stage, client, &token, &arguments).await?;
     let start = Instant::now();
     let mut sentinel = None;
     loop {
-        let news = mesh.news.notified();
+        let news = stage.logs.news.notified();
         let mut observation = bookmarks.observation(&token, &servers);
         observation.client.clone_from(&result);
         observation.sentinel.clone_from(&sentinel);
-        let joined = path::join(&observation, &mesh.format);
+        let joined = path::join(&observation, &stage.format);
         let waiting = matches!(joined.state, State::Open { .. });
         if !waiting || start.elapsed() > EVIDENCE_BOUND {
             return Ok(Probed { arguments, observation, joined });
@@ -101,7 +100,7 @@ pub async fn send(mesh: &Mesh, client: &Workload, arguments: Vec<String>) -> Res
         // Lines that belong to no hop (another connection's) break no silence about this request.
         let silent = joined.path.hops.is_empty() && observation.sidecar.is_some();
         if silent && sentinel.is_none() && start.elapsed() > SILENCE {
-            sentinel = send_sentinel(mesh, client).await?;
+            sentinel = send_sentinel(stage, client).await?;
         }
         tokio::select! {
             () = news => {}
@@ -111,16 +110,16 @@ pub async fn send(mesh: &Mesh, client: &Workload, arguments: Vec<String>) -> Res
 }
 
 async fn curl_in(
-    mesh: &Mesh,
+    stage: &Stage,
     client: &Workload,
     token: &str,
     arguments: &[String],
 ) -> Result<Option<egress_core::evidence::ClientResult>, ProbeError> {
     let script = curl::script();
-    let ports = curl::local_ports(mesh.probes.fetch_add(1, Ordering::Relaxed));
+    let ports = curl::local_ports(stage.next_probe());
     let mut command = vec!["/bin/sh", "-c", &script, "sh", token, &ports];
     command.extend(arguments.iter().map(String::as_str));
-    let output = exec(mesh.objects.client(), &client.namespace, &client.pod, CURL, &command).await?;
+    let output = exec(stage.objects.client(), &client.namespace, &client.pod, CURL, &command).await?;
     match curl::parse(token, &output.stdout) {
         Ok(result) => Ok(Some(result)),
         Err(error) => {
@@ -132,14 +131,14 @@ async fn curl_in(
 
 /// A later request of ours that the sidecar answers itself (the gate's marker), so that its line must appear in the
 /// same log after all that the probe could have caused. Returns that line, or nothing if it did not come.
-async fn send_sentinel(mesh: &Mesh, client: &Workload) -> Result<Option<String>, ProbeError> {
+async fn send_sentinel(stage: &Stage, client: &Workload) -> Result<Option<String>, ProbeError> {
     let Some(log) = &client.proxy_log else { return Ok(None) };
     let mark = log.bookmark();
     let token = format!("{:016x}", rand::random::<u64>());
-    let address = mesh.provider.unused_address();
+    let address = stage.world.unused;
     let arguments =
         ["--resolve".to_owned(), format!("{MARKER_HOST}:80:{address}"), format!("http://{MARKER_HOST}:80/sentinel")];
-    curl_in(mesh, client, &token, &arguments).await?;
+    curl_in(stage, client, &token, &arguments).await?;
     let line = crate::wait::until("the sentinel's line", EVIDENCE_BOUND, || async {
         let lines = log.since(mark);
         let found = lines.iter().find(|line| line.contains(&token)).cloned();

@@ -13,21 +13,21 @@ use serde_json::Value;
 use serde_json_path::JsonPath;
 
 use super::step::{Running, StepError};
-use crate::mesh::Mesh;
+use crate::schedule::stage::Stage;
 use crate::wait;
 
 /// How long an expected state may take to come about.
 const BOUND: Duration = Duration::from_secs(10);
 
 /// Findings of the step's `objects`.
-pub(super) async fn objects(mesh: &Mesh, expected: &[ObjectExpect]) -> Result<Vec<Finding>, StepError> {
+pub(super) async fn objects(stage: &Stage, expected: &[ObjectExpect]) -> Result<Vec<Finding>, StepError> {
     let mut findings = Vec::new();
     for (n, expect) in expected.iter().enumerate() {
         let gvk = kind(&expect.kind);
-        let namespace = expect.namespace.as_deref().unwrap_or(&mesh.slot.namespace);
+        let namespace = expect.namespace.as_deref().unwrap_or(&stage.namespace);
         let path = JsonPath::parse(&expect.at).map_err(|e| StepError(format!("objects[{n}].at: {e}")))?;
         let seen = wait::until(&format!("objects[{n}]"), BOUND, || async {
-            let found = mesh
+            let found = stage
                 .objects
                 .read(&gvk, namespace, expect.name.as_deref(), expect.selector.as_deref())
                 .await
@@ -61,14 +61,14 @@ pub(super) async fn objects(mesh: &Mesh, expected: &[ObjectExpect]) -> Result<Ve
 
 /// The one value that a variable points to, as text; or what was there instead, after the bound.
 pub(super) async fn value_at(
-    mesh: &Mesh,
+    stage: &Stage,
     gvk: &GroupVersionKind,
     namespace: &str,
     reference: &ObjectRef,
 ) -> Result<Result<String, String>, StepError> {
     let path = JsonPath::parse(&reference.path).map_err(|e| StepError(format!("${{{reference}}}: {e}")))?;
     let value = wait::until(&format!("a value for ${{{reference}}}"), BOUND, || async {
-        let found = mesh.objects.read(gvk, namespace, Some(&reference.name), None).await.map_err(|e| e.to_string())?;
+        let found = stage.objects.read(gvk, namespace, Some(&reference.name), None).await.map_err(|e| e.to_string())?;
         let object = found.first().ok_or_else(|| format!("no {} {namespace}/{}", reference.kind, reference.name))?;
         path.query(object).first().map(text).ok_or_else(|| "nothing at that path".to_owned())
     })
@@ -96,9 +96,9 @@ pub(super) async fn proxies(running: &Running<'_>, expected: &[ProxyExpect]) -> 
     let mut findings = Vec::new();
     for (n, expect) in expected.iter().enumerate() {
         let proxy = if expect.of == "gateway" {
-            running.mesh.gateways.first().and_then(crate::cluster::workload::Workload::proxy)
+            running.stage.gateways.first().and_then(|w| w.proxy())
         } else {
-            running.client(&expect.of).and_then(crate::cluster::workload::Workload::proxy)
+            running.client(&expect.of).and_then(|w| w.proxy())
         };
         let proxy = proxy.ok_or_else(|| StepError(format!("proxy[{n}]: {} has no proxy", expect.of)))?;
         let (page, wanted) = match (&expect.listener, &expect.cluster) {
@@ -107,7 +107,7 @@ pub(super) async fn proxies(running: &Running<'_>, expected: &[ProxyExpect]) -> 
             (None, None) => return Err(StepError(format!("proxy[{n}] names neither listener nor cluster"))),
         };
         let seen = wait::until(&format!("proxy[{n}]"), BOUND, || async {
-            let text = running.mesh.gate.envoy_page(&proxy, page).await.map_err(|e| e.to_string())?;
+            let text = running.stage.gate.envoy_page(&proxy, page).await.map_err(|e| e.to_string())?;
             let names = names_in(&text)?;
             if names.contains(wanted) == expect.present { Ok(()) } else { Err(names.join(", ")) }
         })

@@ -12,7 +12,7 @@ use crate::cluster::exec::exec;
 use crate::cluster::objects::Applied;
 use crate::cluster::workload::{CURL, Workload};
 use crate::gate::istiod::endpoint_addresses;
-use crate::mesh::Mesh;
+use crate::schedule::stage::Stage;
 use crate::wait;
 
 /// How long the node may take to follow a Service.
@@ -20,19 +20,19 @@ const BOUND: Duration = Duration::from_secs(5);
 
 /// Waits until the client meets every Service as the API server has it: its name resolves, and its cluster address
 /// takes connections if it has endpoints; a deleted Service's name resolves no longer. Returns what did not come true.
-pub async fn services(mesh: &Mesh, client: &Workload, present: &[Applied], absent: &[Applied]) -> Vec<String> {
+pub async fn services(stage: &Stage, client: &Workload, present: &[Applied], absent: &[Applied]) -> Vec<String> {
     let mut open = Vec::new();
     for service in present.iter().filter(|o| is_service(o)) {
         let name = host(service);
         if resolvable(service, present) {
-            open.extend(resolves(mesh, client, &name, true).await.err());
+            open.extend(resolves(stage, client, &name, true).await.err());
         }
         for (address, port) in listening(service, present) {
-            open.extend(connects(mesh, client, &address, port).await.err());
+            open.extend(connects(stage, client, &address, port).await.err());
         }
     }
     for service in absent.iter().filter(|o| is_service(o)) {
-        open.extend(resolves(mesh, client, &host(service), false).await.err());
+        open.extend(resolves(stage, client, &host(service), false).await.err());
     }
     open
 }
@@ -77,22 +77,22 @@ fn listening(service: &Applied, present: &[Applied]) -> Vec<(String, u64)> {
     tcp.filter_map(|p| Value::as_u64(&p["port"])).map(|port| (address.to_owned(), port)).collect()
 }
 
-async fn resolves(mesh: &Mesh, client: &Workload, name: &str, wanted: bool) -> Result<(), String> {
+async fn resolves(stage: &Stage, client: &Workload, name: &str, wanted: bool) -> Result<(), String> {
     let what = format!("{} in the DNS of {}", if wanted { name.to_owned() } else { format!("no {name}") }, client.pod);
     wait::until(&what, BOUND, || async {
-        let output = run(mesh, client, &["getent", "ahostsv4", name]).await?;
+        let output = run(stage, client, &["getent", "ahostsv4", name]).await?;
         if (output == 0) == wanted { Ok(()) } else { Err(format!("getent ended with {output}")) }
     })
     .await
     .map_err(|e| e.to_string())
 }
 
-async fn connects(mesh: &Mesh, client: &Workload, address: &str, port: u64) -> Result<(), String> {
+async fn connects(stage: &Stage, client: &Workload, address: &str, port: u64) -> Result<(), String> {
     let url = format!("telnet://{address}:{port}");
     wait::until(&format!("a connection of {} to {address}:{port}", client.pod), BOUND, || async {
         // 7 is "could not connect"; a connection that is open waits for the server until the time is up.
         let script = format!("curl -s -m 0.2 {url} </dev/null >/dev/null");
-        match run(mesh, client, &["/bin/sh", "-c", &script]).await? {
+        match run(stage, client, &["/bin/sh", "-c", &script]).await? {
             7 => Err("refused".to_owned()),
             _ => Ok(()),
         }
@@ -101,8 +101,8 @@ async fn connects(mesh: &Mesh, client: &Workload, address: &str, port: u64) -> R
     .map_err(|e| e.to_string())
 }
 
-async fn run(mesh: &Mesh, client: &Workload, command: &[&str]) -> Result<i32, String> {
-    exec(mesh.objects.client(), &client.namespace, &client.pod, CURL, command)
+async fn run(stage: &Stage, client: &Workload, command: &[&str]) -> Result<i32, String> {
+    exec(stage.objects.client(), &client.namespace, &client.pod, CURL, command)
         .await
         .map(|output| output.exit)
         .map_err(|e| e.to_string())

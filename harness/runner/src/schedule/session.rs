@@ -1,121 +1,270 @@
-//! A session: a mesh that comes up with the first scenario and serves all of one run.
+//! A session: this process's part in a mesh that others may share. It runs scenarios, each under a lease.
 //!
-//! It brings up, switches profiles, and takes down; the engine runs the scenarios. Start at [`Session::start`].
+//! The supervisor owns the mesh and cleans up; the engine runs the steps. Start at [`Session::join`].
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::{Duration, Instant};
 
-use egress_component::ProgramName;
-use egress_core::report::{ClusterInfo, ScenarioResult};
-use egress_core::scenario::{Scenario, World as WorldPlan};
+use egress_component::{ProgramName, Programs};
+use egress_core::report::{self, ClusterInfo, Outcome, ScenarioResult};
+use egress_core::scenario::{Lease, Planned, World as WorldPlan};
+use external_server::client::ControlClient;
+use tokio::sync::Mutex;
 
-use super::engine::Engine;
-use super::world;
-use crate::cluster::sandbox::{self, SandboxProvider};
-use crate::cluster::{EnvironmentError, Provider, preflight};
+use super::engine;
+use super::stage::Stage;
+use super::world::World;
+use crate::cluster::objects::Objects;
+use crate::cluster::workload::{Logs, PodFacts, Workload};
+use crate::cluster::{EnvironmentError, preflight, sandbox};
 use crate::components::{SANDBOX_PROGRAMS, component_error, store};
-use crate::mesh::Mesh;
+use crate::gate::Gate;
+use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
+use crate::supervisor::link::Link;
+use crate::supervisor::protocol::{Grant, Purpose, Start, Welcome};
 
 /// What a session is made with.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// The profile that comes up first.
+    /// The profile that comes up first, if the mesh is not up yet.
     pub profile: String,
-    /// How long each step of the start may take.
+    /// How long each step of the mesh's start may take.
     pub timeout: Duration,
-    /// Where the components' logs are kept after the end.
-    pub logs: Option<PathBuf>,
+    /// Until when the mesh is wanted.
+    pub purpose: Purpose,
+    /// How many scenarios may run side by side.
+    pub jobs: usize,
 }
 
-/// Makes missing components, starts a sandbox and installs Istio.
-///
-/// # Errors
-/// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
-pub async fn start_mesh(
-    options: &SessionOptions,
-    console: &Console,
-) -> Result<(Mesh, egress_component::Programs), EnvironmentError> {
-    preflight()?;
-    let store = store()?;
-    let programs = store.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
-    let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone()).unwrap_or_default();
-    let start = std::time::Instant::now();
-    let listener = console.clone();
-    let provider = SandboxProvider::start(
-        sandbox::programs(&programs),
-        kubernetes,
-        options.logs.clone(),
-        options.timeout,
-        move |event| listener.sandbox_event(&event),
-    )
-    .await?;
-    let istioctl = programs.path(&ProgramName::ISTIOCTL).to_path_buf();
-    let run = format!("{:06x}", rand::random::<u32>() & 0xff_ffff);
-    let provider: Box<dyn Provider> = Box::new(provider);
-    let mesh = Mesh::up(provider, istioctl, &options.profile, &run, options.timeout, console).await?;
-    console.phase("mesh up", start.elapsed());
-    Ok((mesh, programs))
+/// How many scenarios run side by side if nobody says: as many as there are processors, up to 4.
+#[must_use]
+pub fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
 }
 
-/// A mesh with its world, ready for scenarios.
+/// A part in a mesh.
 pub struct Session {
-    engine: Engine,
-    console: Console,
+    /// What the supervisor told of the mesh.
+    pub welcome: Welcome,
+    /// The programs that it was made of.
+    pub programs: Programs,
+    link: Link,
+    objects: Objects,
+    logs: Arc<Logs>,
+    gates: Mutex<BTreeMap<String, Arc<Gate>>>,
+    world: Arc<World>,
+    jobs: usize,
+}
+
+/// One of the hands of a session: it runs one scenario at a time.
+pub struct Worker {
+    link: Link,
 }
 
 impl Session {
-    /// Brings up a mesh and the world of a plan.
+    /// Makes missing components, and joins the mesh of this build, which is brought up if there is none; then has a
+    /// plan's external servers in force.
     ///
     /// # Errors
-    /// [`EnvironmentError`]: what did not come up. Nothing is left then.
-    pub async fn start(
+    /// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
+    pub async fn join(
         options: &SessionOptions,
         plan: &WorldPlan,
         console: &Console,
     ) -> Result<Self, EnvironmentError> {
-        let (mesh, _) = start_mesh(options, console).await?;
-        match world::deploy(&*mesh.provider, plan).await {
-            Ok(world) => Ok(Self { engine: Engine::new(mesh, world), console: console.clone() }),
-            Err(error) => {
-                if let Err(also) = mesh.provider.stop().await {
-                    tracing::warn!("{also}");
-                }
-                Err(error)
-            }
-        }
+        preflight()?;
+        let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
+        let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
+        let start = Start {
+            programs: sandbox::programs(&programs),
+            kubernetes_version: kubernetes.unwrap_or_default(),
+            profile: options.profile.clone(),
+            timeout: options.timeout,
+        };
+        let (mut link, welcome) = Link::open(&start, options.purpose, console).await?;
+        let destinations = link.world(plan, console).await?;
+        let client = connect(&welcome.kubeconfig).await?;
+        Ok(Self {
+            objects: Objects::new(client, welcome.run.clone()),
+            logs: Arc::default(),
+            gates: Mutex::default(),
+            world: Arc::new(World { destinations, unused: welcome.unused }),
+            jobs: options.jobs,
+            link,
+            programs,
+            welcome,
+        })
     }
 
     /// What is known about the cluster, for the report.
     #[must_use]
     pub fn cluster(&self) -> ClusterInfo {
-        let mesh = &self.engine.mesh;
+        let versions = &self.welcome.installed.versions;
         ClusterInfo {
-            kind: mesh.provider.kind().to_owned(),
-            istio: mesh.versions.istio.clone(),
-            envoy: mesh.versions.envoy.clone(),
-            kubernetes: mesh.versions.kubernetes.clone(),
-            capabilities: mesh.provider.capabilities().iter().map(|c| (*c).to_owned()).collect(),
-            namespace: mesh.slot.namespace.clone(),
-            servers: self.engine.world.destinations.clone(),
+            kind: self.welcome.kind.clone(),
+            istio: versions.istio.clone(),
+            envoy: versions.envoy.clone(),
+            kubernetes: versions.kubernetes.clone(),
+            capabilities: self.welcome.capabilities.clone(),
+            servers: self.world.destinations.clone(),
         }
     }
 
-    /// Runs one scenario under its profile.
+    /// Another hand.
     ///
     /// # Errors
-    /// [`EnvironmentError`] when the profile cannot be put in force; the mesh is of no use then.
-    pub async fn run(&mut self, scenario: &Scenario) -> Result<ScenarioResult, EnvironmentError> {
-        self.engine.mesh.switch(&scenario.file.mesh, &self.console).await?;
-        Ok(self.engine.scenario(scenario).await)
+    /// [`EnvironmentError`] when the supervisor is gone.
+    pub async fn worker(&self) -> Result<Worker, EnvironmentError> {
+        Ok(Worker { link: self.link.another().await? })
     }
 
-    /// Takes everything down and checks that nothing is left.
+    /// Runs one scenario under a lease of its own. `progress` hears when it has to wait. Beside the result stands why the
+    /// mesh is of no more use, if this scenario's end has shown that.
     ///
     /// # Errors
-    /// [`EnvironmentError`] with what is left.
-    pub async fn stop(self) -> Result<(), EnvironmentError> {
-        let Engine { mesh, .. } = self.engine;
-        mesh.provider.stop().await
+    /// [`EnvironmentError`] when the mesh is of no more use, and nothing could be run.
+    pub async fn run(
+        &self,
+        worker: &mut Worker,
+        planned: &Planned,
+        progress: &dyn Progress,
+    ) -> Result<(ScenarioResult, Option<EnvironmentError>), EnvironmentError> {
+        let scenario = &planned.scenario;
+        let whole = planned.lease == Lease::Mesh;
+        let profile = &scenario.file.mesh;
+        let grant = worker.link.lease(profile, whole, &planned.locks, self.jobs, progress).await?;
+        progress.working(&scenario.id.to_string());
+        let start = Instant::now();
+        let mut result = ScenarioResult {
+            id: scenario.id.to_string(),
+            title: scenario.file.title.clone(),
+            profile: profile.clone(),
+            namespace: grant.namespace.clone(),
+            ..ScenarioResult::default()
+        };
+        let (mut live, mut probes, first) = (Vec::new(), 0, grant.probes);
+        let ran = match self.stage(grant).await {
+            Ok(stage) => {
+                let ran = engine::run(&stage, scenario, &mut live).await;
+                probes = stage.probes.into_inner().wrapping_sub(first);
+                ran
+            }
+            Err(error) => Err(error),
+        };
+        match ran {
+            Ok(steps) => {
+                result.outcome = report::combine(&steps);
+                result.reason = steps.iter().find(|s| s.outcome == result.outcome).and_then(|s| s.reason.clone());
+                result.steps = steps;
+            }
+            Err(error) => {
+                result.outcome = Outcome::Errored;
+                result.reason = Some(error.to_string());
+            }
+        }
+        let aftermath = worker.link.release(live, probes).await?;
+        // A scenario that passed although a pod was restarted has passed; any other verdict says nothing about the mesh.
+        let disturbed = aftermath.disturbed.filter(|_| result.outcome != Outcome::Passed);
+        let disturbed = disturbed.map(|what| format!("a part of the mesh was disturbed meanwhile: {what}"));
+        if let Some(why) = aftermath.spoiled.clone().or(disturbed) {
+            result.outcome = Outcome::Errored;
+            result.reason = Some(why);
+        }
+        result.duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok((result, aftermath.spoiled.map(EnvironmentError::new)))
     }
+
+    async fn stage(&self, grant: Grant) -> Result<Stage, EnvironmentError> {
+        let installed = &grant.installed;
+        let client = self.objects.client();
+        let follow = async |pods: &[PodFacts]| -> Result<Vec<Workload>, EnvironmentError> {
+            let followed = pods.iter().map(|pod| self.logs.follow(client, pod.clone()));
+            futures::future::try_join_all(followed).await
+        };
+        let (gateways, clients) = tokio::try_join!(follow(&installed.gateways), follow(&grant.clients))?;
+        let servers = self.welcome.servers.parse();
+        let servers = servers.map_err(|e| EnvironmentError::new(format!("the external servers' control: {e}")))?;
+        Ok(Stage {
+            objects: self.objects.of_run(grant.lease),
+            gate: self.gate(&grant.namespace, &installed.istiod).await?,
+            gateways,
+            gateway_address: installed.gateway_address.clone(),
+            namespace: grant.namespace,
+            clients,
+            logs: Arc::clone(&self.logs),
+            format: profile::access_log_format(&installed.facts, &installed.versions.istio)?,
+            world: Arc::clone(&self.world),
+            servers: ControlClient::new(servers),
+            probes: AtomicU32::new(grant.probes),
+        })
+    }
+
+    /// The gate of a slot; a new one when istiod's pod is another.
+    async fn gate(&self, namespace: &str, istiod: &str) -> Result<Arc<Gate>, EnvironmentError> {
+        let mut gates = self.gates.lock().await;
+        if let Some(gate) = gates.get(namespace).filter(|gate| gate.istiod() == istiod) {
+            return Ok(Arc::clone(gate));
+        }
+        let objects = Arc::new(self.objects.of_run(self.objects.run().to_owned()));
+        let gate = Gate::new(objects).await.map_err(|e| EnvironmentError::new(e.to_string()))?;
+        let gate = Arc::new(gate);
+        gates.insert(namespace.to_owned(), Arc::clone(&gate));
+        Ok(gate)
+    }
+
+    /// Puts a profile in force, for people who look at the mesh by hand.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when it cannot be put in force.
+    pub async fn switch(&self, profile: &str, progress: &dyn Progress) -> Result<(), EnvironmentError> {
+        let mut worker = self.worker().await?;
+        worker.link.lease(profile, true, &Default::default(), 1, progress).await?;
+        worker.link.release(Vec::new(), 0).await?;
+        worker.link.leave().await?;
+        Ok(())
+    }
+
+    /// Copies the logs of the cluster's parts.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] naming the folder.
+    pub fn keep_logs(&self, to: &Path) -> Result<(), EnvironmentError> {
+        let failed = |e| EnvironmentError::new(format!("the logs cannot be kept in {}: {e}", to.display()));
+        copy_folder(&self.welcome.logs, to).map_err(failed)
+    }
+
+    /// Leaves the mesh, and waits for its end if nobody else wants it. Returns whether it stays.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] with what was not in order.
+    pub async fn leave(self) -> Result<bool, EnvironmentError> {
+        self.link.leave().await
+    }
+}
+
+impl Worker {
+    /// Ends this hand's part.
+    pub async fn finish(self) {
+        // What was not in order at the mesh's end is the session's to tell.
+        let _ = self.link.leave().await;
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }

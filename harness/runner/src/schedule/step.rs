@@ -14,12 +14,11 @@ use kube::core::GroupVersionKind;
 
 use super::look;
 use super::readiness;
-use super::world::World;
+use super::stage::Stage;
 use crate::cluster::istio::{GATEWAY_SELECTOR, GATEWAY_SERVICE, ISTIO_NAMESPACE};
 use crate::cluster::objects::{Applied, ObjectError, gvk_of};
 use crate::cluster::workload::Workload;
 use crate::gate::{Change, GateError};
-use crate::mesh::Mesh;
 use crate::probe::{self, Probed};
 
 /// How long a configuration may take to reach every proxy.
@@ -27,10 +26,8 @@ pub const GATE_BOUND: Duration = Duration::from_secs(30);
 
 /// A scenario that is being run.
 pub struct Running<'a> {
-    /// The mesh it runs on.
-    pub mesh: &'a Mesh,
-    /// The external servers.
-    pub world: &'a World,
+    /// What it runs on.
+    pub stage: &'a Stage,
     /// The scenario.
     pub scenario: &'a Scenario,
     /// Clients that were started for this scenario alone.
@@ -48,25 +45,25 @@ pub struct StepError(pub String);
 impl<'a> Running<'a> {
     /// A scenario at its beginning.
     #[must_use]
-    pub fn new(mesh: &'a Mesh, world: &'a World, scenario: &'a Scenario, special: Vec<Workload>) -> Self {
+    pub fn new(stage: &'a Stage, scenario: &'a Scenario, special: Vec<Workload>) -> Self {
         let values = Values {
-            namespace: mesh.slot.namespace.clone(),
-            destinations: world.destinations.clone(),
+            namespace: stage.namespace.clone(),
+            destinations: stage.world.destinations.clone(),
             gateway: GatewayValues {
                 host: format!("{GATEWAY_SERVICE}.{ISTIO_NAMESPACE}.svc.cluster.local"),
                 namespace: ISTIO_NAMESPACE.to_owned(),
-                address: mesh.gateway_address.clone(),
+                address: stage.gateway_address.clone(),
                 selector: GATEWAY_SELECTOR.to_owned(),
             },
-            unused: world.unused.into(),
+            unused: stage.world.unused.into(),
             objects: std::collections::BTreeMap::new(),
         };
-        Self { mesh, world, scenario, special, live: Vec::new(), values }
+        Self { stage, scenario, special, live: Vec::new(), values }
     }
 
     /// The client that a probe names.
     pub fn client(&self, name: &str) -> Option<&Workload> {
-        self.special.iter().chain(&self.mesh.slot.clients).find(|c| c.name == name)
+        self.special.iter().chain(&self.stage.clients).find(|c| c.name == name)
     }
 
     /// Runs one step.
@@ -90,8 +87,8 @@ impl<'a> Running<'a> {
         }
         if !step.apply.is_empty() || !step.delete.is_empty() {
             let change = Change { present: self.live.clone(), absent: absent.clone() };
-            let proxies = self.mesh.proxies(&self.special);
-            match self.mesh.gate.pass(&change, &proxies, GATE_BOUND).await {
+            let proxies = self.stage.proxies(&self.special);
+            match self.stage.gate.pass(&change, &proxies, GATE_BOUND).await {
                 Ok(took) => result.gate_ms = u64::try_from(took.as_millis()).ok(),
                 Err(GateError::Refused(why)) => result.findings.push(Finding {
                     what: "configuration".into(),
@@ -102,8 +99,8 @@ impl<'a> Running<'a> {
                 }),
                 Err(error) => return Err(StepError(error.to_string())),
             }
-            if let Some(plain) = self.mesh.slot.clients.iter().find(|c| c.proxy_log.is_none()) {
-                result.notes.extend(readiness::services(self.mesh, plain, &self.live, &absent).await);
+            if let Some(plain) = self.stage.clients.iter().find(|c| !c.has_proxy) {
+                result.notes.extend(readiness::services(self.stage, plain, &self.live, &absent).await);
             }
         }
         result.findings.extend(self.read_references(step).await?);
@@ -113,7 +110,7 @@ impl<'a> Running<'a> {
             return Ok(());
         }
         let expect = scenario::expand_in(&step.expect, &self.values).map_err(|e| StepError(e.to_string()))?;
-        result.findings.extend(look::objects(self.mesh, &expect.objects).await?);
+        result.findings.extend(look::objects(self.stage, &expect.objects).await?);
         result.findings.extend(look::proxies(self, &expect.proxy).await?);
         if !result.findings.is_empty() {
             result.outcome = Outcome::Failed;
@@ -127,7 +124,7 @@ impl<'a> Running<'a> {
 
     /// Applies and deletes what the step says. Returns what was deleted.
     async fn change(&mut self, step: &Step, result: &mut StepResult) -> Result<Vec<Applied>, StepError> {
-        let objects = &self.mesh.objects;
+        let objects = &self.stage.objects;
         let mut refused = Vec::new();
         for name in &step.apply {
             for (document, place) in self.documents(name)? {
@@ -188,7 +185,7 @@ impl<'a> Running<'a> {
                 .iter()
                 .find(|o| o.gvk.kind == reference.kind && o.name == reference.name)
                 .map_or_else(|| GroupVersionKind::gvk("", "v1", &reference.kind), |o| o.gvk.clone());
-            match look::value_at(self.mesh, &gvk, &self.values.namespace, &reference).await? {
+            match look::value_at(self.stage, &gvk, &self.values.namespace, &reference).await? {
                 Ok(value) => drop(self.values.objects.insert(reference, value)),
                 Err(last) => findings.push(Finding {
                     what: format!("${{{reference}}}"),
@@ -226,8 +223,8 @@ impl<'a> Running<'a> {
     }
 
     async fn judged(&self, client: &Workload, arguments: &[String], expect: &Expect) -> Result<Judged, StepError> {
-        let probed = probe::send(self.mesh, client, arguments.to_vec()).await.map_err(|e| StepError(e.to_string()))?;
-        let directory = self.world.directory(self.mesh.gateways.iter().map(|g| g.ip).collect());
+        let probed = probe::send(self.stage, client, arguments.to_vec()).await.map_err(|e| StepError(e.to_string()))?;
+        let directory = self.stage.world.directory(self.stage.gateways.iter().map(|g| g.ip).collect());
         let findings = check::check(expect, &probed.observation, &probed.joined, &directory);
         let unclear = match &probed.joined.state {
             _ if probed.observation.client.is_none() => Some("curl's answer did not come back whole".to_owned()),

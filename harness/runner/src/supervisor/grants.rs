@@ -57,22 +57,41 @@ pub(super) struct Board {
     profile: String,
     slots: usize,
     most_slots: usize,
+    may_grow: bool,
     work: Work,
     active: BTreeMap<Id, Ask>,
     waiting: VecDeque<Waiting>,
 }
 
 impl Board {
-    /// A mesh under `profile` with one slot, which may have up to `most_slots`.
-    pub(super) fn new(profile: String, most_slots: usize) -> Self {
+    /// A mesh under `profile` with one slot.
+    pub(super) fn new(profile: String) -> Self {
         Self {
             profile,
             slots: 1,
-            most_slots: most_slots.max(1),
+            most_slots: 1,
+            may_grow: true,
             work: Work::None,
             active: BTreeMap::new(),
             waiting: VecDeque::new(),
         }
+    }
+
+    /// The mesh may have up to this many slots.
+    pub(super) fn allow_slots(&mut self, most: usize) {
+        if self.may_grow {
+            self.most_slots = self.most_slots.max(most);
+        }
+    }
+
+    /// How many slots there are.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Whether this client's lease is that of the whole mesh.
+    pub(super) fn holds_all(&self, id: Id) -> bool {
+        self.active.get(&id).is_some_and(|ask| ask.whole)
     }
 
     /// A client asks. It has neither a lease nor an open request.
@@ -97,6 +116,7 @@ impl Board {
             self.slots += 1;
         } else {
             // What failed once is not tried again and again: those that are there serve all.
+            self.may_grow = false;
             self.most_slots = self.slots;
         }
     }
@@ -183,13 +203,19 @@ mod tests {
         Ask { profile: profile.into(), whole, locks: locks.iter().map(|l| Lock::new(*l)).collect() }
     }
 
+    fn board(most_slots: usize) -> Board {
+        let mut board = Board::new("a".into());
+        board.allow_slots(most_slots);
+        board
+    }
+
     fn slot() -> Ask {
         ask("a", false, &[])
     }
 
     #[test]
     fn slots_are_shared_and_made_when_they_are_missed() {
-        let mut board = Board::new("a".into(), 2);
+        let mut board = board(2);
         (1..=3).for_each(|id| board.ask(id, slot()));
         assert_eq!(board.next(), Some(Next::Grant(1)));
         assert_eq!(board.next(), Some(Next::AddSlot));
@@ -203,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_slot_that_did_not_come_is_not_asked_for_again() {
-        let mut board = Board::new("a".into(), 4);
+        let mut board = board(4);
         (1..=2).for_each(|id| board.ask(id, slot()));
         assert_eq!((board.next(), board.next()), (Some(Next::Grant(1)), Some(Next::AddSlot)));
         board.slot_added(false);
@@ -214,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_whole_mesh_is_had_alone() {
-        let mut board = Board::new("a".into(), 2);
+        let mut board = board(2);
         board.ask(1, slot());
         board.ask(2, ask("a", true, &[]));
         assert_eq!((board.next(), board.next()), (Some(Next::Grant(1)), None));
@@ -227,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_same_lock_is_not_held_twice() {
-        let mut board = Board::new("a".into(), 4);
+        let mut board = board(4);
         board.slot_added(true);
         board.slot_added(true);
         board.ask(1, ask("a", false, &["x"]));
@@ -241,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_profile_in_force_goes_first_and_the_other_is_not_forgotten() {
-        let mut board = Board::new("a".into(), 1);
+        let mut board = board(1);
         board.ask(1, ask("b", false, &[]));
         board.ask(2, slot());
         assert_eq!(board.next(), Some(Next::Grant(2)));
@@ -266,7 +292,7 @@ mod tests {
 
     #[test]
     fn who_no_longer_asks_gets_nothing() {
-        let mut board = Board::new("a".into(), 1);
+        let mut board = board(1);
         board.ask(1, ask("b", true, &[]));
         board.withdraw(1);
         assert_eq!(board.next(), None);
@@ -285,7 +311,7 @@ mod tests {
                 state ^= state << 17;
                 state % n
             };
-            let mut board = Board::new("a".into(), 3);
+            let mut board = board(3);
             for id in 0..30 {
                 let locks: Vec<&str> = ["x", "y", "z"].into_iter().filter(|_| random(3) == 0).collect();
                 board.ask(id, ask(["a", "b"][random(2) as usize], random(4) == 0, &locks));

@@ -22,6 +22,12 @@ use crate::scenario::schema::Scope;
 pub struct Lock(String);
 
 impl Lock {
+    /// A lock of this name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
     /// Its name.
     #[must_use]
     pub fn as_str(&self) -> &str {
