@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use egress_core::scenario::schema::Scope;
 use egress_core::scenario::{
-    Capability, GatewayValues, ObjectRef, Order, Selection, Values, expand_in, load, plan, references_in, schema_json,
+    Capability, GatewayValues, ObjectRef, Order, Scenario, Selection, Values, expand_in, load, plan, references_in,
+    schema_json,
 };
 
 fn root() -> PathBuf {
@@ -191,6 +193,23 @@ fn our_scenarios_keep_our_own_rules() {
         assert_eq!(last.is_some(), !scenario.manifests.is_empty(), "{id}");
         assert!(last.is_none_or(|step| step.probe.is_some()), "{id}: nothing is shown after the last deletion");
     }
+}
+
+#[test]
+fn a_twin_makes_the_claim_of_its_original_in_a_namespace() {
+    let set = ours();
+    let twins = set.scenarios.iter().filter(|s| s.id.claim.ends_with("-namespaced"));
+    let mut count = 0;
+    for twin in twins {
+        count += 1;
+        let original = twin.id.to_string().trim_end_matches("-namespaced").to_owned();
+        let original = set.get(&original).unwrap_or_else(|| panic!("{} is nobody's twin", twin.id));
+        assert_eq!((twin.file.scope, original.file.scope), (Scope::Namespace, Scope::Mesh), "{}", twin.id);
+        assert_eq!(twin.file.title, format!("{} (in one namespace)", original.file.title));
+        let names = |s: &Scenario| s.file.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+        assert!(names(twin).starts_with(&names(original)), "{} has other steps", twin.id);
+    }
+    assert!(count >= 12, "only {count} twins");
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::did_you_mean;
 use super::error::Problem;
 use super::node::{Content, Node, Place};
+use super::scope;
 use crate::scenario::model::ManifestObject;
 use crate::scenario::schema::{Hop, ScenarioFile, Scope};
 
-const OWN: &str = "${namespace}";
-const GATEWAYS: &str = "${gateway.namespace}";
-const EXPORT_ANNOTATION: &str = "networking.istio.io/exportTo";
+pub(super) const OWN: &str = "${namespace}";
+pub(super) const GATEWAYS: &str = "${gateway.namespace}";
 
 /// The objects of a manifest whose documents were checked.
 pub(super) fn objects(nodes: &[Node]) -> Vec<ManifestObject> {
@@ -50,7 +50,7 @@ pub(super) fn check(
             report(problems, namespace.place, message, help);
         }
         if file.scope == Scope::Namespace {
-            export(node, through_gateway, problems);
+            scope::check(node, through_gateway, problems);
         }
     }
 }
@@ -75,54 +75,10 @@ pub(super) fn namespace(name: &str, made: &BTreeSet<&str>) -> Result<(), (String
     Err((format!("the namespace `{name}` is not declared"), Some(help)))
 }
 
-/// The rule of `scope: namespace`: what could reach the whole mesh says that it does not.
-fn export(node: &Node, through_gateway: bool, problems: &mut Vec<Problem>) {
-    let kind = text(node, "kind").unwrap_or_default();
-    let spec = node.get("spec");
-    let empty = Vec::new();
-    let (field, found, around): (&str, Option<Vec<&str>>, &Node) = match kind {
-        "ServiceEntry" | "VirtualService" | "DestinationRule" => {
-            let list = spec.and_then(|s| s.get("exportTo"));
-            (
-                "spec.exportTo",
-                list.map(|l| l.items().iter().filter_map(Node::text).collect()),
-                list.or(spec).unwrap_or(node),
-            )
-        }
-        "Service" => {
-            let metadata = node.get("metadata").unwrap_or(node);
-            let value = metadata.get("annotations").and_then(|a| a.get(EXPORT_ANNOTATION));
-            let list = value.and_then(Node::text).map(|t| t.split(',').map(str::trim).collect());
-            ("the annotation networking.istio.io/exportTo", list, value.unwrap_or(metadata))
-        }
-        _ => return,
-    };
-    let at_gateway = node.get("metadata").and_then(|m| text(m, "namespace")) == Some(GATEWAYS);
-    let selects = kind == "DestinationRule" && spec.is_some_and(|s| s.get("workloadSelector").is_some());
-    let may_reach_gateway = through_gateway && !at_gateway && !selects;
-    let seen = found.as_ref().unwrap_or(&empty);
-    let fits = seen.contains(&".") && seen.iter().all(|to| *to == "." || (*to == GATEWAYS && may_reach_gateway));
-    if fits {
-        return;
-    }
-    let shown = match &found {
-        Some(list) => format!("[{}]", list.join(", ")),
-        None => "nothing".to_owned(),
-    };
-    let message = format!("`scope: namespace`: expected {field} to be `.`, found {shown}");
-    let help = match (may_reach_gateway, kind) {
-        (true, "Service") => format!("write \".\", or \".,{GATEWAYS}\" where the gateway needs it"),
-        (true, _) => format!("write [\".\"], or [\".\", \"{GATEWAYS}\"] where the gateway needs it"),
-        (false, "Service") => "write \".\"".to_owned(),
-        (false, _) => "write [\".\"]".to_owned(),
-    };
-    report(problems, around.place, message, Some(help));
-}
-
-fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
     node.get(key).and_then(Node::text)
 }
 
-fn report(problems: &mut Vec<Problem>, place: Place, message: String, help: Option<String>) {
+pub(super) fn report(problems: &mut Vec<Problem>, place: Place, message: String, help: Option<String>) {
     problems.push(Problem { message, help, place: Some(place) });
 }

@@ -9,6 +9,7 @@ mod manifest;
 mod matchers;
 mod node;
 mod references;
+mod scope;
 mod shape;
 mod steps;
 
