@@ -13,9 +13,9 @@ use crate::supervisor::protocol::Purpose;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MeshArguments {
-    /// The mesh profile
-    #[arg(long, default_value = "registry-only")]
-    mesh: String,
+    /// The mesh profile [default: registry-only, or that of the mesh that is up]
+    #[arg(long)]
+    mesh: Option<String>,
     /// How long each step of the start may take, in seconds
     #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -30,12 +30,12 @@ pub(crate) struct Arguments {
 /// Joins the mesh of this build, which is brought up if there is none, and puts the profile in force.
 pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<Session, Failure> {
     let profiles = crate::embedded::profiles();
-    if !profiles.contains(&arguments.mesh) {
-        return Err(usage(format!("no mesh profile {:?}; there are {}", arguments.mesh, profiles.join(", "))));
+    if let Some(wrong) = arguments.mesh.as_ref().filter(|wanted| !profiles.contains(wanted)) {
+        return Err(usage(format!("no mesh profile {wrong:?}; there are {}", profiles.join(", "))));
     }
     let console = Console::new();
     let options = SessionOptions {
-        profile: arguments.mesh.clone(),
+        profile: arguments.mesh.clone().unwrap_or_else(|| "registry-only".to_owned()),
         timeout: Duration::from_secs(arguments.timeout),
         purpose,
         jobs: default_jobs(),
@@ -45,8 +45,8 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     let plan = SelectionArguments::default().plan(&set, Order::Given)?;
     let joined = async {
         let session = Session::join(&options, &plan.world, &console).await?;
-        if session.welcome.installed.profile != arguments.mesh {
-            session.switch(&arguments.mesh, &console).await?;
+        if let Some(profile) = arguments.mesh.as_ref().filter(|wanted| **wanted != session.welcome.installed.profile) {
+            session.switch(profile, &console).await?;
         }
         Ok(session)
     };
