@@ -13,8 +13,8 @@ import threading
 PHASE = re.compile(r"^\s+(\d+\.\d+) s  (.+)$")
 
 
-def descendants(root):
-    """The processes below a process, it included, by pid."""
+def descendants(roots):
+    """The processes below some, they included, by pid."""
     parents = collections.defaultdict(list)
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -23,18 +23,32 @@ def descendants(root):
                     parents[int(stat.read().rpartition(")")[2].split()[1])].append(int(entry))
             except OSError:
                 continue
-    found, todo = [], [root]
+    found, todo = set(), list(roots)
     while todo:
         pid = todo.pop()
-        found.append(pid)
-        todo.extend(parents[pid])
+        if pid not in found:
+            found.add(pid)
+            todo.extend(parents[pid])
     return found
 
 
-def memory(root):
-    """PSS in MiB by program, of a process and all below it."""
+def supervisors(runtime):
+    """The supervisors whose runtime folder this is: they are no children of the run."""
+    wanted = f"XDG_RUNTIME_DIR={runtime}".encode()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/environ", "rb") as environ:
+                    if wanted in environ.read().split(b"\0"):
+                        yield int(entry)
+            except OSError:
+                continue
+
+
+def memory(roots):
+    """PSS in MiB by program, of processes and all below them."""
     by_name = collections.Counter()
-    for pid in descendants(root):
+    for pid in descendants(roots):
         try:
             name = os.path.basename(os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)"))
             with open(f"/proc/{pid}/smaps_rollup") as rollup:
@@ -45,20 +59,20 @@ def memory(root):
     return by_name
 
 
-def run(command, scenarios):
+def run(command, arguments):
     """One run: its figures by name."""
     with tempfile.TemporaryDirectory() as folder:
         report = os.path.join(folder, "report.json")
         process = subprocess.Popen(
-            [command, "run", *scenarios, "--report", f"json={report}"],
+            [command, "run", *arguments, "--report", f"json={report}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "XDG_STATE_HOME": folder},
+            env={**os.environ, "XDG_STATE_HOME": folder, "XDG_RUNTIME_DIR": folder},
         )
         ended, peak = threading.Event(), collections.Counter()
 
         def sample():
             while not ended.wait(0.2):
-                now = memory(process.pid)
+                now = memory([process.pid, *supervisors(folder)])
                 if now.total() > peak.total():
                     peak.clear()
                     peak.update(now)
@@ -94,12 +108,12 @@ def run(command, scenarios):
 def main():
     runs, *rest = sys.argv[1:]
     split = rest.index("--")
-    commands, scenarios = rest[:split], rest[split + 1:]
+    commands, arguments = rest[:split], rest[split + 1:]
     figures = [collections.defaultdict(list) for _ in commands]
     for number in range(int(runs)):
         for command, into in zip(commands, figures):
             print(f"run {number + 1} of {runs}: {command}", file=sys.stderr)
-            for name, value in run(command, scenarios).items():
+            for name, value in run(command, arguments).items():
                 into[name].append(value)
     for name in figures[0]:
         this = statistics.median(figures[0][name])

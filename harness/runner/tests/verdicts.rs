@@ -3,41 +3,20 @@
 //!
 //! `expected.txt` has the outcome in its first line; each further line must stand in the report of the failure.
 
+mod support;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::process::ExitCode;
+use std::sync::Arc;
 
-use egress_conformance::cluster::preflight;
-use egress_core::report::{Report, from_json, text};
+use egress_conformance::embedded;
+use egress_core::report::{ScenarioResult, text};
+use egress_core::scenario::load;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use support::Mesh;
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/verdicts")
-}
-
-/// One run of all of them, as a user would start it.
-fn run() -> Result<Report, String> {
-    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let file = dir.path().join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_egress-conformance"))
-        .args(["run", "--scenarios"])
-        .arg(fixtures())
-        .arg("--report")
-        .arg(format!("json={}", file.display()))
-        .env("XDG_STATE_HOME", dir.path())
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| e.to_string())?;
-    let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.code() != Some(1) {
-        return Err(format!("the run ended with {}, wanted 1 (something failed):\n{}", output.status, said()));
-    }
-    let text = std::fs::read_to_string(&file).map_err(|e| format!("{e}:\n{}", said()))?;
-    from_json(&text).map_err(|e| e.to_string())
-}
-
-fn judge(report: &Report, id: &str, expected: &str) -> Result<(), Failed> {
-    let result = report.scenarios.iter().find(|s| s.id == id).ok_or_else(|| format!("{id} is not in the report"))?;
+fn judge(result: &ScenarioResult, expected: &str) -> Result<(), Failed> {
     let failure = text::failure(result, false);
     let mut lines = expected.lines();
     let outcome = lines.next().unwrap_or_default();
@@ -50,24 +29,44 @@ fn judge(report: &Report, id: &str, expected: &str) -> Result<(), Failed> {
     }
 }
 
+/// Every file of the wrong scenarios.
+fn files(folder: &Path, into: &mut BTreeMap<PathBuf, String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files(&path, into)?;
+        } else {
+            into.insert(path.clone(), std::fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
+    egress_conformance::run_if_child();
     let arguments = Arguments::from_args();
-    let unfit = preflight().err().map(|e| e.to_string());
-    let report = Arc::new(OnceLock::new());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/verdicts");
+    let mut all = BTreeMap::new();
+    files(&folder, &mut all).expect("the folder of wrong scenarios");
+    let set = load(&all, &embedded::profiles()).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let mesh = Mesh::of(&set).unwrap_or_else(|e| panic!("{e}"));
+    let unfit = Mesh::unfit();
     let mut trials = Vec::new();
-    for entry in std::fs::read_dir(fixtures().join("wrong")).expect("the folder of wrong scenarios") {
-        let folder = entry.expect("an entry").path();
-        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        let (unfit, report) = (unfit.clone(), Arc::clone(&report));
-        trials.push(Trial::ignorable_test(name.clone(), move || {
+    for planned in mesh.plan.scenarios() {
+        let (planned, mesh, unfit) = (planned.clone(), Arc::clone(&mesh), unfit.clone());
+        let expected = planned.scenario.source.with_file_name("expected.txt");
+        trials.push(Trial::ignorable_test(planned.scenario.id.claim.clone(), move || {
             if let Some(why) = unfit {
                 return Ok(Completion::ignored_with(why));
             }
-            let expected = std::fs::read_to_string(folder.join("expected.txt"))?;
-            let report: &Result<Report, String> = report.get_or_init(run);
-            judge(report.as_ref()?, &format!("wrong/{name}"), &expected)?;
+            judge(&mesh.run(&planned)?, &std::fs::read_to_string(expected)?)?;
             Ok(Completion::Completed)
         }));
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Err(message) = mesh.leave() {
+        eprintln!("{message}");
+        return ExitCode::from(101);
+    }
+    conclusion.exit_code()
 }

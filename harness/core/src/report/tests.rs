@@ -69,7 +69,6 @@ fn report() -> Report {
             envoy: "1.40.0".into(),
             kubernetes: "v1.36.3".into(),
             capabilities: vec!["egress-gateway".into()],
-            namespace: String::new(),
             servers: std::collections::BTreeMap::new(),
         },
         scenarios: vec![

@@ -10,7 +10,7 @@ mod select;
 mod tests;
 mod world;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -226,7 +226,10 @@ pub fn plan(
     }
     let world = World::merge(&runs, &mut errors);
     if errors.is_empty() {
-        Ok(Plan { groups: by_profile(runs), skipped, unsupported, world })
+        // Of the whole set, so that runs of different selections keep out of each other's way, too.
+        let locks = locks::of_all(&set.scenarios);
+        let locks = set.scenarios.iter().map(|s| &s.id).zip(locks).collect();
+        Ok(Plan { groups: by_profile(runs, &locks), skipped, unsupported, world })
     } else {
         Err(PlanErrors(errors))
     }
@@ -239,7 +242,7 @@ fn lacking(scenario: &Scenario, capabilities: &BTreeSet<Capability>) -> Option<C
 
 /// Groups by profile, each in the place of its first scenario; within a group those that run alone come last, so that
 /// they keep nobody waiting who could have run beside others.
-fn by_profile(runs: Vec<Arc<Scenario>>) -> Vec<ProfileGroup> {
+fn by_profile(runs: Vec<Arc<Scenario>>, locks: &BTreeMap<&ScenarioId, BTreeSet<Lock>>) -> Vec<ProfileGroup> {
     let mut groups: Vec<(String, Vec<Arc<Scenario>>)> = Vec::new();
     for scenario in runs {
         match groups.iter_mut().find(|(profile, _)| *profile == scenario.file.mesh) {
@@ -247,17 +250,23 @@ fn by_profile(runs: Vec<Arc<Scenario>>) -> Vec<ProfileGroup> {
             None => groups.push((scenario.file.mesh.clone(), vec![scenario])),
         }
     }
-    groups.into_iter().map(|(profile, scenarios)| group(profile, scenarios)).collect()
+    groups.into_iter().map(|(profile, scenarios)| group(profile, scenarios, locks)).collect()
 }
 
-fn group(profile: String, mut scenarios: Vec<Arc<Scenario>>) -> ProfileGroup {
+fn group(
+    profile: String,
+    mut scenarios: Vec<Arc<Scenario>>,
+    locks: &BTreeMap<&ScenarioId, BTreeSet<Lock>>,
+) -> ProfileGroup {
     let lease = |scenario: &Scenario| match scenario.file.scope {
         Scope::Namespace => Lease::Slot,
         Scope::Mesh => Lease::Mesh,
     };
     scenarios.sort_by_key(|scenario| lease(scenario));
-    let locks = locks::of_group(&scenarios);
-    let planned = scenarios.into_iter().zip(locks);
-    let planned = planned.map(|(scenario, locks)| Planned { lease: lease(&scenario), scenario, locks });
+    let planned = scenarios.into_iter().map(|scenario| Planned {
+        lease: lease(&scenario),
+        locks: locks.get(&scenario.id).cloned().unwrap_or_default(),
+        scenario,
+    });
     ProfileGroup { profile, scenarios: planned.collect() }
 }

@@ -39,7 +39,8 @@ pub(crate) async fn execute(
     results: &mut Vec<ScenarioResult>,
 ) -> Result<(ClusterInfo, bool), Failure> {
     let rounds = job.plans.iter().map(|plan| plan.scenarios().collect()).collect();
-    let run = Run { job, console, results: Mutex::new(results), rounds: Mutex::new(rounds), stop: AtomicBool::new(false) };
+    let run =
+        Run { job, console, results: Mutex::new(results), rounds: Mutex::new(rounds), stop: AtomicBool::new(false) };
     let mut cluster = None;
     for mesh in 1.. {
         let session = tokio::select! {

@@ -5,10 +5,10 @@
 //! cluster it is. Start at [`Provider`].
 
 pub mod exec;
+pub mod inventory;
 pub mod istio;
 pub mod objects;
 pub mod sandbox;
-pub mod inventory;
 pub mod workload;
 
 use std::net::Ipv4Addr;

@@ -20,6 +20,7 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
 use crate::cluster::exec::{ExecError, exec};
+use crate::cluster::istio::ISTIO_NAMESPACE;
 use crate::cluster::objects::{Applied, ObjectError, Objects};
 use crate::cluster::workload;
 use crate::wait::{self, TimedOut};
@@ -27,9 +28,8 @@ use istiod::{Pages, Synced};
 
 /// The namespace of the harness's own objects.
 pub const SYSTEM_NAMESPACE: &str = "egress-conformance";
-/// The host name of the marker: nobody else's, and sidecars answer it themselves.
-pub const MARKER_HOST: &str = "marker.egress-conformance.internal";
-const MARKER_NAME: &str = "egress-conformance-marker";
+/// The Gateway through which the egress gateway sees markers.
+const MARKER_GATEWAY: &str = "egress-conformance-marker";
 const MARKER_PORT: u16 = 15990;
 
 /// One Envoy.
@@ -82,16 +82,19 @@ pub enum GateError {
 pub struct Gate {
     objects: Arc<Objects>,
     istiod: String,
+    /// The namespace whose sidecars it asks; it names the marker, so that several gates do not move the same one.
+    namespace: String,
     /// Whether the marker's Gateway has been made.
     marked: AtomicBool,
 }
 
 impl Gate {
-    /// A gate of this cluster; its marker objects are made at the first [`Gate::pass`].
+    /// A gate for the gateways and the sidecars of one namespace; its marker objects are made at the first
+    /// [`Gate::pass`].
     ///
     /// # Errors
     /// [`GateError::NoIstiod`].
-    pub async fn new(objects: Arc<Objects>) -> Result<Self, GateError> {
+    pub async fn new(objects: Arc<Objects>, namespace: &str) -> Result<Self, GateError> {
         let api: Api<Pod> = Api::namespaced(objects.client().clone(), "istio-system");
         let pods = api
             .list(&ListParams::default().labels("app=istiod"))
@@ -102,7 +105,13 @@ impl Gate {
             .find(|pod| pod.metadata.deletion_timestamp.is_none() && workload::is_ready(pod))
             .map(ResourceExt::name_any)
             .ok_or_else(|| GateError::NoIstiod(format!("{} pods with label app=istiod", pods.items.len())))?;
-        Ok(Self { objects, istiod, marked: AtomicBool::new(false) })
+        Ok(Self { objects, istiod, namespace: namespace.to_owned(), marked: AtomicBool::new(false) })
+    }
+
+    /// The host name of the marker: nobody else's, and sidecars answer it themselves.
+    #[must_use]
+    pub fn marker_host(&self) -> String {
+        format!("{}.marker.egress-conformance.internal", self.namespace)
     }
 
     /// The name of istiod's pod.
@@ -170,8 +179,22 @@ impl Gate {
         if !self.marked.swap(true, Ordering::Relaxed) {
             self.objects.apply(&marker_gateway(), SYSTEM_NAMESPACE).await?;
         }
-        self.objects.apply(&marker_routes(&value), SYSTEM_NAMESPACE).await?;
+        self.objects.apply(&self.marker_routes(&value), SYSTEM_NAMESPACE).await?;
         Ok(value)
+    }
+
+    fn marker_routes(&self, value: &str) -> Value {
+        json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+            "metadata": {"name": format!("marker-{}", self.namespace)},
+            "spec": {
+                "hosts": [self.marker_host()],
+                "gateways": ["mesh", MARKER_GATEWAY],
+                // Proxies of other namespaces are not to be pushed for this one's sake.
+                "exportTo": [self.namespace, ISTIO_NAMESPACE],
+                "http": [{"name": value, "directResponse": {"status": 200, "body": {"string": value}}}],
+            },
+        })
     }
 
     async fn reached(&self, proxy: &ProxyRef, marker: &str, bound: Duration) -> Result<(), GateError> {
@@ -228,22 +251,13 @@ fn still_warming(page: &str) -> Option<String> {
 fn marker_gateway() -> Value {
     json!({
         "apiVersion": "networking.istio.io/v1", "kind": "Gateway",
-        "metadata": {"name": MARKER_NAME},
+        "metadata": {"name": MARKER_GATEWAY},
         "spec": {
             "selector": {"istio": "egressgateway"},
-            "servers": [{"port": {"number": MARKER_PORT, "name": "http-marker", "protocol": "HTTP"}, "hosts": [MARKER_HOST]}],
-        },
-    })
-}
-
-fn marker_routes(value: &str) -> Value {
-    json!({
-        "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-        "metadata": {"name": MARKER_NAME},
-        "spec": {
-            "hosts": [MARKER_HOST],
-            "gateways": ["mesh", MARKER_NAME],
-            "http": [{"name": value, "directResponse": {"status": 200, "body": {"string": value}}}],
+            "servers": [{
+                "port": {"number": MARKER_PORT, "name": "http-marker", "protocol": "HTTP"},
+                "hosts": ["*.marker.egress-conformance.internal"],
+            }],
         },
     })
 }

@@ -127,7 +127,7 @@ impl Mesh {
         )?;
         progress.phase("clients ready", start.elapsed());
         let start = Instant::now();
-        let gate = Arc::new(self.gate().await?);
+        let gate = Arc::new(self.gate(&namespace).await?);
         let facts = profile::in_force(&gate, profile, self.timeout).await?;
         let proxies = proxies_of(gateways.iter().chain(&clients));
         let settled = gate.pass(&Change::default(), &proxies, self.timeout).await;
@@ -150,8 +150,8 @@ impl Mesh {
         format!("ec-{}-{number}", self.objects.run())
     }
 
-    async fn gate(&self) -> Result<Gate, EnvironmentError> {
-        Gate::new(Arc::clone(&self.objects)).await.map_err(environment)
+    async fn gate(&self, namespace: &str) -> Result<Gate, EnvironmentError> {
+        Gate::new(Arc::clone(&self.objects), namespace).await.map_err(environment)
     }
 
     /// Starts another slot.
@@ -162,7 +162,8 @@ impl Mesh {
         let namespace = self.slot_namespace(number);
         make_namespace(&self.objects, &namespace, true).await?;
         let clients = start_clients(&self.objects, &namespace, self.timeout).await?;
-        let slot = Slot { namespace, clients, gate: Arc::new(self.gate().await?), probes: 0, before: None };
+        let gate = Arc::new(self.gate(&namespace).await?);
+        let slot = Slot { namespace, clients, gate, probes: 0, before: None };
         self.settle(installed, [&slot], &Change::default(), self.timeout).await?;
         Ok(slot)
     }
@@ -201,12 +202,7 @@ impl Mesh {
     }
 
     /// What has changed of [`Mesh::standing`], in words; empty when nothing disturbed the mesh.
-    pub async fn changed(
-        &self,
-        installed: &Installed,
-        slot: &Slot,
-        before: &BTreeMap<String, String>,
-    ) -> Vec<String> {
+    pub async fn changed(&self, installed: &Installed, slot: &Slot, before: &BTreeMap<String, String>) -> Vec<String> {
         let now = self.standing(installed, slot).await;
         let changed = before.iter().filter(|(pod, was)| now.get(*pod) != Some(was));
         changed
@@ -229,7 +225,7 @@ impl Mesh {
     /// [`EnvironmentError`] when there is none.
     pub async fn follow_istiod(&self, installed: &Installed, slot: &mut Slot) -> Result<(), EnvironmentError> {
         if slot.gate.istiod() != installed.istiod {
-            slot.gate = Arc::new(self.gate().await?);
+            slot.gate = Arc::new(self.gate(&slot.namespace).await?);
         }
         Ok(())
     }
@@ -243,7 +239,9 @@ impl Mesh {
             workload::find_gateways(self.objects.client(), self.timeout),
             start_clients(&self.objects, &slot.namespace, self.timeout)
         )?;
-        let gate = wait::until("a ready istiod", self.timeout, async || self.gate().await.map_err(|e| e.message));
+        let gate = wait::until("a ready istiod", self.timeout, async || {
+            self.gate(&slot.namespace).await.map_err(|e| e.message)
+        });
         slot.gate = Arc::new(gate.await.map_err(environment)?);
         slot.gate.istiod().clone_into(&mut installed.istiod);
         // A pod that died may still be called ready for a moment, and Istio's webhook be out of reach.

@@ -16,8 +16,7 @@ use crate::wait;
 
 fn operator(profile: &str) -> Result<Value, EnvironmentError> {
     let text = crate::embedded::text(&format!("mesh/{profile}.yaml")).map_err(EnvironmentError::new)?;
-    serde_saphyr::from_str(text)
-        .map_err(|e| EnvironmentError::new(format!("the profile {profile} is no YAML: {e}")))
+    serde_saphyr::from_str(text).map_err(|e| EnvironmentError::new(format!("the profile {profile} is no YAML: {e}")))
 }
 
 /// Runs `istioctl install` with the profile and what this kind of cluster needs beside it.

@@ -73,7 +73,8 @@ pub async fn start_clients(
     for (name, spec) in &warm {
         workload::start_client(objects, namespace, name, spec).await?;
     }
-    let ready = warm.iter().map(|(name, spec)| workload::client_ready(objects.client(), namespace, name, spec, timeout));
+    let ready =
+        warm.iter().map(|(name, spec)| workload::client_ready(objects.client(), namespace, name, spec, timeout));
     futures::future::try_join_all(ready).await
 }
 

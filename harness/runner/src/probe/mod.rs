@@ -12,7 +12,6 @@ use egress_core::path::{self, Joined, State};
 use crate::cluster::exec::{ExecError, exec};
 use crate::cluster::workload::{CURL, Workload};
 use crate::collect::servers::ServerLog;
-use crate::gate::MARKER_HOST;
 use crate::schedule::stage::Stage;
 
 /// How long evidence may take to come in after curl has returned. Envoy flushes its log each second at the latest.
@@ -135,9 +134,8 @@ async fn send_sentinel(stage: &Stage, client: &Workload) -> Result<Option<String
     let Some(log) = &client.proxy_log else { return Ok(None) };
     let mark = log.bookmark();
     let token = format!("{:016x}", rand::random::<u64>());
-    let address = stage.world.unused;
-    let arguments =
-        ["--resolve".to_owned(), format!("{MARKER_HOST}:80:{address}"), format!("http://{MARKER_HOST}:80/sentinel")];
+    let (host, address) = (stage.gate.marker_host(), stage.world.unused);
+    let arguments = ["--resolve".to_owned(), format!("{host}:80:{address}"), format!("http://{host}:80/sentinel")];
     curl_in(stage, client, &token, &arguments).await?;
     let line = crate::wait::until("the sentinel's line", EVIDENCE_BOUND, || async {
         let lines = log.since(mark);

@@ -71,11 +71,7 @@ impl Session {
     ///
     /// # Errors
     /// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
-    pub async fn join(
-        options: &SessionOptions,
-        plan: &WorldPlan,
-        console: &Console,
-    ) -> Result<Self, EnvironmentError> {
+    pub async fn join(options: &SessionOptions, plan: &WorldPlan, console: &Console) -> Result<Self, EnvironmentError> {
         preflight()?;
         let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
         let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
@@ -210,7 +206,7 @@ impl Session {
             return Ok(Arc::clone(gate));
         }
         let objects = Arc::new(self.objects.of_run(self.objects.run().to_owned()));
-        let gate = Gate::new(objects).await.map_err(|e| EnvironmentError::new(e.to_string()))?;
+        let gate = Gate::new(objects, namespace).await.map_err(|e| EnvironmentError::new(e.to_string()))?;
         let gate = Arc::new(gate);
         gates.insert(namespace.to_owned(), Arc::clone(&gate));
         Ok(gate)

@@ -89,6 +89,11 @@ impl Board {
         self.slots
     }
 
+    /// Who has waited longest.
+    pub(super) fn first_waiting(&self) -> Option<Id> {
+        self.waiting.front().map(|w| w.id)
+    }
+
     /// Whether this client's lease is that of the whole mesh.
     pub(super) fn holds_all(&self, id: Id) -> bool {
         self.active.get(&id).is_some_and(|ask| ask.whole)
@@ -155,9 +160,8 @@ impl Board {
             self.work = Work::Switching;
             return Some(Next::Switch(profile));
         }
-        let lacks_only_a_slot = |w: &Waiting| {
-            !w.ask.whole && self.active.len() == self.slots && self.compatible(&w.ask)
-        };
+        let lacks_only_a_slot =
+            |w: &Waiting| !w.ask.whole && self.active.len() == self.slots && self.compatible(&w.ask);
         if self.slots < self.most_slots
             && self.waiting.iter().take_while_inclusive(|w| w.passed < PASSED).any(lacks_only_a_slot)
         {

@@ -101,7 +101,8 @@ impl Home {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("egress-supervisor").arg(SUPERVISOR).arg(&self.path).current_dir("/");
         command.stdin(OwnedFd::from(listener)).stdout(log).stderr(Stdio::from(errors)).process_group(0);
-        let child = command.spawn().map_err(|e| EnvironmentError::new(format!("no supervisor could be started: {e}")))?;
+        let child =
+            command.spawn().map_err(|e| EnvironmentError::new(format!("no supervisor could be started: {e}")))?;
         // It outlives this process; until then somebody must take its exit status.
         std::thread::Builder::new()
             .name("supervisor's end".into())

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use egress_core::scenario::World;
 use tokio::sync::mpsc::UnboundedSender;
@@ -53,7 +53,7 @@ pub(super) enum Input {
     /// A slot has been added.
     Added(Box<Result<Slot, EnvironmentError>>),
     /// Another profile is in force.
-    Switched(Box<Result<(Installed, Vec<Slot>), EnvironmentError>>),
+    Switched(Duration, Box<Result<(Installed, Vec<Slot>), EnvironmentError>>),
     /// Nobody has come for a while, since this many events.
     Idle(u64),
 }
@@ -120,7 +120,7 @@ impl Progress for Reporter {
         let _ = self.0.send(Input::News(News::Working(what.to_owned())));
     }
 
-    fn phase(&self, what: &str, took: std::time::Duration) {
+    fn phase(&self, what: &str, took: Duration) {
         let _ = self.0.send(Input::News(News::Phase(what.to_owned(), took)));
     }
 
@@ -132,10 +132,11 @@ impl Progress for Reporter {
 async fn bring_up(start: Start, reporter: Reporter) -> Result<(Mesh, Installed, Slot), EnvironmentError> {
     let begun = Instant::now();
     let listener = Reporter(reporter.0.clone());
-    let provider = SandboxProvider::start(start.programs.clone(), start.kubernetes_version, start.timeout, move |event| {
-        listener.sandbox_event(&event);
-    })
-    .await?;
+    let provider =
+        SandboxProvider::start(start.programs.clone(), start.kubernetes_version, start.timeout, move |event| {
+            listener.sandbox_event(&event);
+        })
+        .await?;
     let provider: Box<dyn Provider> = Box::new(provider);
     let up = Mesh::up(provider, start.programs.istioctl, &start.profile, start.timeout, &reporter).await?;
     reporter.phase("mesh up", begun.elapsed());
@@ -205,7 +206,7 @@ impl Keeper {
             Input::Prepared(id, held) => self.prepared(id, *held),
             Input::Cleaned(id, cleaned) => self.cleaned(id, *cleaned),
             Input::Added(slot) => self.added(*slot),
-            Input::Switched(switched) => self.switched(*switched),
+            Input::Switched(took, switched) => self.switched(took, *switched),
             Input::Idle(events) if events + 1 == self.events && self.members.is_empty() => return self.end(None).await,
             Input::Idle(_) => {}
         }
@@ -331,9 +332,10 @@ impl Keeper {
             self.tell(id, ToClient::World { destinations });
             return self.deploy_next();
         }
-        let others = self.members.iter().any(|(other, m)| {
-            *other != id && m.world.is_some() && !self.worlds_waiting.contains(other)
-        });
+        let others = self
+            .members
+            .iter()
+            .any(|(other, m)| *other != id && m.world.is_some() && !self.worlds_waiting.contains(other));
         if others {
             let waits = "waiting: other clients of this mesh use other external servers";
             return self.tell(id, ToClient::Progress(News::Working(waits.into())));
@@ -509,8 +511,11 @@ impl Keeper {
         match slot {
             Ok(slot) => up.free.push(slot),
             Err(error) => {
+                tracing::warn!("{error}");
                 let line = News::Line(format!("warning: no further slot, so fewer scenarios side by side: {error}"));
-                self.members.keys().for_each(|id| self.tell(*id, ToClient::Progress(line.clone())));
+                if let Some(id) = up.board.first_waiting() {
+                    self.tell(id, ToClient::Progress(line));
+                }
             }
         }
     }
@@ -519,20 +524,23 @@ impl Keeper {
         let Some(up) = &mut self.up else { return };
         let (mesh, mut installed) = (Arc::clone(&up.mesh), up.installed.clone());
         let mut slots = std::mem::take(&mut up.free);
-        let reporter = Reporter(self.inputs.clone());
         self.work(async move {
             let start = Instant::now();
             let switched = mesh.switch(&mut installed, &mut slots, &profile).await;
-            if switched.is_ok() {
-                reporter.phase(&format!("profile {profile} in force"), start.elapsed());
-            }
-            Input::Switched(Box::new(switched.map(|()| (installed, slots))))
+            Input::Switched(start.elapsed(), Box::new(switched.map(|()| (installed, slots))))
         });
     }
 
-    fn switched(&mut self, switched: Result<(Installed, Vec<Slot>), EnvironmentError>) {
+    fn switched(&mut self, took: Duration, switched: Result<(Installed, Vec<Slot>), EnvironmentError>) {
         match (switched, &mut self.up) {
             (Ok((installed, slots)), Some(up)) => {
+                if let Some(id) = up.board.first_waiting() {
+                    // One of those who wait tells it; they may all be of one process.
+                    let news = News::Phase(format!("profile {} in force", installed.profile), took);
+                    if let Some(member) = self.members.get(&id) {
+                        let _ = member.to.send(ToClient::Progress(news));
+                    }
+                }
                 up.board.switched(installed.profile.clone());
                 up.free = slots;
                 up.installed = installed;

@@ -2,9 +2,10 @@
 //!
 //! A scenario's objects stay in its namespace, but a Gateway reaches the shared egress gateway, what is exported to the
 //! gateway's namespace is seen there, and an external server has one behaviour for all. Each such use is a [`Claim`];
-//! a claim may cover others (a port all its hosts). A scenario's locks are the names of its own claims, of every claim in
-//! its group that they cover, and of the pairs that cannot be together, so two scenarios get in each other's way exactly where their sets intersect.
-//! Locks are opaque: nobody reads a meaning out of them. Start at [`of_group`].
+//! a claim may cover others (a port all its hosts). A scenario's locks are the names of its own claims, of every claim of
+//! the others that they cover, and of the pairs that cannot be together, so two scenarios get in each other's way exactly
+//! where their sets intersect.
+//! Locks are opaque: nobody reads a meaning out of them. Start at [`of_all`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -145,8 +146,8 @@ fn includes(pattern: &str, other: &str) -> bool {
     pattern == other || pattern == "*" || pattern.strip_prefix('*').is_some_and(|suffix| other.ends_with(suffix))
 }
 
-/// The locks of each scenario of a group, in the order of the group. A scenario of `scope: mesh` has none: it runs alone.
-pub(super) fn of_group(scenarios: &[Arc<Scenario>]) -> Vec<BTreeSet<Lock>> {
+/// The locks of each of these scenarios, in their order. A scenario of `scope: mesh` has none: it runs alone.
+pub(super) fn of_all(scenarios: &[Arc<Scenario>]) -> Vec<BTreeSet<Lock>> {
     let claims: Vec<BTreeSet<Claim>> = scenarios.iter().map(|scenario| of_scenario(scenario)).collect();
     let all: BTreeSet<Claim> = claims.iter().flatten().cloned().collect();
     let is_set = |name: &String| all.contains(&Claim::Server(name.clone()));

@@ -52,7 +52,8 @@ impl World {
     /// Whether everything that `other` has is here too, declared alike: then whoever wants `other` can use this.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        let same = |(name, d): (&String, &WorldDestination)| self.destinations.get(name).is_some_and(|o| o.spec == d.spec);
+        let same =
+            |(name, d): (&String, &WorldDestination)| self.destinations.get(name).is_some_and(|o| o.spec == d.spec);
         other.destinations.iter().all(same) && other.names.iter().all(|(name, spec)| self.names.get(name) == Some(spec))
     }
 
