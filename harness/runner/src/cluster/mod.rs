@@ -5,6 +5,7 @@
 //! cluster it is. Start at [`Provider`].
 
 pub mod exec;
+pub mod forward;
 pub mod inventory;
 pub mod istio;
 pub mod objects;

@@ -19,7 +19,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use crate::cluster::exec::{ExecError, exec};
+use crate::cluster::forward::{Forward, ForwardError, Server};
 use crate::cluster::istio::ISTIO_NAMESPACE;
 use crate::cluster::objects::{Applied, ObjectError, Objects};
 use crate::cluster::workload;
@@ -31,6 +31,10 @@ pub const SYSTEM_NAMESPACE: &str = "egress-conformance";
 /// The Gateway through which the egress gateway sees markers.
 const MARKER_GATEWAY: &str = "egress-conformance-marker";
 const MARKER_PORT: u16 = 15990;
+/// istiod's port for its own pages.
+const ISTIOD_PORT: u16 = 15014;
+/// Envoy's port for administration.
+const ENVOY_PORT: u16 = 15000;
 
 /// One Envoy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,12 +79,13 @@ pub enum GateError {
     NoIstiod(String),
     /// istiod or a proxy could not be asked.
     #[error(transparent)]
-    Exec(#[from] ExecError),
+    Page(#[from] ForwardError),
 }
 
 /// Asks istiod and the proxies.
 pub struct Gate {
     objects: Arc<Objects>,
+    pages: Forward,
     istiod: String,
     /// The namespace whose sidecars it asks; it names the marker, so that several gates do not move the same one.
     namespace: String,
@@ -105,7 +110,8 @@ impl Gate {
             .find(|pod| pod.metadata.deletion_timestamp.is_none() && workload::is_ready(pod))
             .map(ResourceExt::name_any)
             .ok_or_else(|| GateError::NoIstiod(format!("{} pods with label app=istiod", pods.items.len())))?;
-        Ok(Self { objects, istiod, namespace: namespace.to_owned(), marked: AtomicBool::new(false) })
+        let pages = Forward::new(objects.client().clone());
+        Ok(Self { objects, pages, istiod, namespace: namespace.to_owned(), marked: AtomicBool::new(false) })
     }
 
     /// The host name of the marker: nobody else's, and sidecars answer it themselves.
@@ -120,24 +126,22 @@ impl Gate {
         &self.istiod
     }
 
-    /// Asks istiod for one of its debug pages, on its own localhost.
+    /// Asks istiod for one of its pages (`/debug/…`, `/version`), on its own localhost.
     ///
     /// # Errors
-    /// [`ExecError`] if the exec fails; a page that istiod does not know comes back as its text.
-    pub async fn istiod_page(&self, path: &str) -> Result<String, ExecError> {
-        let command = ["pilot-discovery", "request", "GET", path];
-        let output = exec(self.objects.client(), "istio-system", &self.istiod, "discovery", &command).await?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    /// [`ForwardError`].
+    pub async fn istiod_page(&self, path: &str) -> Result<String, ForwardError> {
+        let server = Server { namespace: ISTIO_NAMESPACE, pod: &self.istiod, port: ISTIOD_PORT };
+        self.pages.get(server, path).await
     }
 
     /// Asks a proxy's Envoy for one of its admin pages.
     ///
     /// # Errors
-    /// [`ExecError`] if the exec fails.
-    pub async fn envoy_page(&self, proxy: &ProxyRef, path: &str) -> Result<String, ExecError> {
-        let command = ["pilot-agent", "request", "GET", path];
-        let output = exec(self.objects.client(), &proxy.namespace, &proxy.pod, "istio-proxy", &command).await?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    /// [`ForwardError`].
+    pub async fn envoy_page(&self, proxy: &ProxyRef, path: &str) -> Result<String, ForwardError> {
+        let server = Server { namespace: &proxy.namespace, pod: &proxy.pod, port: ENVOY_PORT };
+        self.pages.get(server, path).await
     }
 
     /// Waits until the change has reached every one of the proxies. Returns how long it took.
@@ -156,7 +160,7 @@ impl Gate {
         if change.present.is_empty() && change.absent.is_empty() {
             return Ok(());
         }
-        // Each page costs a process in istiod's pod; what the change does not touch is not asked for.
+        // What the change does not touch is not asked for.
         let services = change.present.iter().chain(&change.absent).any(istiod::is_service_or_endpoints);
         let service_page = async |path, otherwise: &str| {
             if services { self.istiod_page(path).await } else { Ok(otherwise.to_owned()) }
@@ -212,15 +216,15 @@ impl Gate {
         }
     }
 
-    async fn proxy_state(&self, proxy: &ProxyRef, marker: &str) -> Result<Synced, ExecError> {
+    async fn proxy_state(&self, proxy: &ProxyRef, marker: &str) -> Result<Synced, ForwardError> {
         let routes = if proxy.gateway { format!("http.{MARKER_PORT}") } else { "80".to_owned() };
-        let page = format!("config_dump?resource=dynamic_route_configs&name_regex=^{}$", routes.replace('.', "[.]"));
+        let page = format!("/config_dump?resource=dynamic_route_configs&name_regex=^{}$", routes.replace('.', "[.]"));
         if !self.envoy_page(proxy, &page).await?.contains(marker) {
             return Ok(Synced::NotYet(format!("{} does not show marker {marker} in route {routes}", proxy.id())));
         }
         let (syncz, warming) = tokio::try_join!(
             self.istiod_page("/debug/syncz"),
-            self.envoy_page(proxy, "stats?filter=warming&format=json"),
+            self.envoy_page(proxy, "/stats?filter=warming&format=json"),
         )?;
         match istiod::parse_syncz(&syncz).map(|page| istiod::synced(&page, &proxy.id())) {
             Ok(Synced::Yes) => {}

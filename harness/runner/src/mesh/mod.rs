@@ -300,7 +300,7 @@ async fn versions(client: &Client, gate: &Gate, proxies: &[ProxyRef]) -> Result<
     let istio = version_in(&page).ok_or_else(|| failed("istiod", &format!("it said {page:?}")))?;
     let envoy = match proxies.first() {
         Some(proxy) => {
-            let page = gate.envoy_page(proxy, "server_info").await.map_err(|e| failed("Envoy", &e))?;
+            let page = gate.envoy_page(proxy, "/server_info").await.map_err(|e| failed("Envoy", &e))?;
             let info: Value = serde_json::from_str(&page).unwrap_or(Value::Null);
             info["version"].as_str().and_then(|v| v.split('/').nth(1)).unwrap_or_default().to_owned()
         }

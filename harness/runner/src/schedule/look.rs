@@ -102,8 +102,8 @@ pub(super) async fn proxies(running: &Running<'_>, expected: &[ProxyExpect]) -> 
         };
         let proxy = proxy.ok_or_else(|| StepError(format!("proxy[{n}]: {} has no proxy", expect.of)))?;
         let (page, wanted) = match (&expect.listener, &expect.cluster) {
-            (Some(listener), _) => ("listeners?format=json", listener),
-            (None, Some(cluster)) => ("clusters?format=json", cluster),
+            (Some(listener), _) => ("/listeners?format=json", listener),
+            (None, Some(cluster)) => ("/clusters?format=json", cluster),
             (None, None) => return Err(StepError(format!("proxy[{n}] names neither listener nor cluster"))),
         };
         let seen = wait::until(&format!("proxy[{n}]"), BOUND, || async {

@@ -1,8 +1,10 @@
-//! `kubectl port-forward`: connections to ports of a pod, many over one SPDY connection.
+//! `kubectl port-forward`: connections to ports of a pod.
 //!
-//! The SPDY comes as an upgrade of its own, or inside a WebSocket when the client prefers that: an API server of 1.36
-//! passes either on as it is. What a connection does is [`session`]'s. Start at [`serve`].
+//! Many over one SPDY connection ([`session`]), which comes as an upgrade of its own or inside a WebSocket, as the client
+//! prefers; or over the channels of a WebSocket ([`channels`]). An API server of 1.36 passes each on as it is. Start at
+//! [`serve`].
 
+mod channels;
 mod session;
 
 use std::sync::Arc;
@@ -52,8 +54,19 @@ fn begin(node: &Node, namespace: &str, pod: &str, uid: Option<&str>, upgrade: Up
     };
     let target = Target { netns: entry.netns.clone(), pod: format!("{namespace}/{pod}") };
     if let Ok(upgrade) = upgrade {
+        if spdy::upgrade::offers(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL, channels::PROTOCOL) {
+            return match channels::ports(request.uri().query().unwrap_or_default()) {
+                Ok(ports) => upgrade
+                    .protocols([channels::PROTOCOL])
+                    .on_upgrade(move |socket| channels::run(socket, target, ports)),
+                Err(message) => (StatusCode::BAD_REQUEST, message).into_response(),
+            };
+        }
         if !spdy::upgrade::offers(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL, TUNNELLED) {
-            let message = format!("expected a WebSocket that offers the protocol {TUNNELLED:?}");
+            let message = format!(
+                "expected a WebSocket that offers the protocol {TUNNELLED:?} or {:?}",
+                channels::PROTOCOL
+            );
             return (StatusCode::BAD_REQUEST, message).into_response();
         }
         return upgrade.protocols([TUNNELLED]).on_upgrade(move |socket| async move {

@@ -23,7 +23,7 @@ use crate::network;
 
 /// How long a stream may wait for the other one of its pair.
 const PAIRING: Duration = Duration::from_secs(30);
-const CHUNK: usize = 32 << 10;
+pub(super) const CHUNK: usize = 32 << 10;
 
 /// Where connections are made.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ async fn forward(pair: Pair, target: Arc<Target>) {
 }
 
 /// Connects to the port on the pod's loopback, by IPv4 before IPv6.
-async fn connect(target: &Target, port: u16) -> io::Result<TcpStream> {
+pub(super) async fn connect(target: &Target, port: u16) -> io::Result<TcpStream> {
     let by = async |address| network::connect_inside(&target.netns, SocketAddr::new(address, port)).await;
     let connection = match by(Ipv4Addr::LOCALHOST.into()).await {
         Ok(connection) => connection,
