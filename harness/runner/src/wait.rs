@@ -23,7 +23,32 @@ pub struct TimedOut {
 ///
 /// # Errors
 /// [`TimedOut`], with what the condition saw last.
-pub async fn until<T, F, Fut>(what: &str, bound: Duration, mut condition: F) -> Result<T, TimedOut>
+pub async fn until<T, F, Fut>(what: &str, bound: Duration, condition: F) -> Result<T, TimedOut>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    asking(what, bound, Duration::from_millis(100), condition).await
+}
+
+/// The same for a condition that comes true within a fraction of a second and costs little to ask: the pause doubles up
+/// to 10 ms in the first half second, and is that of [`until`] from then on.
+///
+/// # Errors
+/// [`TimedOut`], with what the condition saw last.
+pub async fn until_soon<T, F, Fut>(what: &str, bound: Duration, mut condition: F) -> Result<T, TimedOut>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, String>>,
+{
+    let soon = Duration::from_millis(500).min(bound);
+    match asking(what, soon, Duration::from_millis(10), &mut condition).await {
+        Err(_) if soon < bound => until(what, bound - soon, condition).await,
+        settled => settled,
+    }
+}
+
+async fn asking<T, F, Fut>(what: &str, bound: Duration, longest: Duration, mut condition: F) -> Result<T, TimedOut>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, String>>,
@@ -39,7 +64,7 @@ where
             Err(_) => {}
         }
         tokio::time::sleep(pause.min(bound)).await;
-        pause = (pause * 2).min(Duration::from_millis(100));
+        pause = (pause * 2).min(longest);
     }
 }
 

@@ -150,7 +150,7 @@ impl Gate {
     /// [`GateError::Timeout`] says which question was open; [`GateError::Refused`] carries Envoy's own words.
     pub async fn pass(&self, change: &Change, proxies: &[ProxyRef], bound: Duration) -> Result<Duration, GateError> {
         let start = Instant::now();
-        wait::until("istiod's reading of the objects", bound, || self.istiod_has_read(change)).await?;
+        wait::until_soon("istiod's reading of the objects", bound, || self.istiod_has_read(change)).await?;
         let value = self.move_marker().await?;
         try_join_all(proxies.iter().map(|proxy| self.reached(proxy, &value, bound))).await?;
         Ok(start.elapsed())
@@ -202,7 +202,7 @@ impl Gate {
     }
 
     async fn reached(&self, proxy: &ProxyRef, marker: &str, bound: Duration) -> Result<(), GateError> {
-        let settled = wait::until(&format!("the configuration's arrival at {}", proxy.id()), bound, || async {
+        let settled = wait::until_soon(&format!("the configuration's arrival at {}", proxy.id()), bound, || async {
             match self.proxy_state(proxy, marker).await {
                 Ok(Synced::NotYet(open)) => Err(open),
                 Ok(settled) => Ok(settled),

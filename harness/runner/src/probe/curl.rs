@@ -1,6 +1,6 @@
 //! One real `curl`, framed so that its result is either whole or known to be incomplete.
 //!
-//! The script prints each part with its length between a begin and an end mark that carry the probe's token. Without
+//! The script prints the parts' sizes and the parts between a begin and an end mark that carry the probe's token. Without
 //! the end mark nothing is concluded. Pure but for [`script`]'s being run elsewhere: start at [`parse`].
 
 use std::net::{IpAddr, SocketAddr};
@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use egress_core::evidence::ClientResult;
 use serde_json::Value;
 
+/// What comes back, in this order.
+const PARTS: [&str; 4] = ["json", "headers", "body", "stderr"];
 /// At most this much of each part comes back.
 const LIMIT: usize = 64 * 1024;
 /// No request takes longer than this many seconds; it is curl's `--max-time`.
@@ -31,13 +33,11 @@ d=$(mktemp -d) && cd "$d" || exit 97
 printf '%s begin\n' "$t"
 curl -q -sS --max-time {MAX_TIME_S} -A "{agent}" --local-port "$p" -D headers -o body --write-out '%{{json}}' "$@" >json 2>stderr
 x=$?
-for f in json headers body stderr; do
-  printf '%s %s %s\n' "$t" "$f" "$(wc -c <"$f")"
-  head -c {LIMIT} "$f"
-  printf '\n'
-done
+set -- $(wc -c json headers body stderr)
+printf '%s sizes %s %s %s %s\n' "$t" "$1" "$3" "$5" "$7"
+head -q -c {LIMIT} json headers body stderr
 cd / && rm -rf "$d"
-printf '%s end %s\n' "$t" "$x"
+printf '\n%s end %s\n' "$t" "$x"
 "#,
         agent = user_agent("$t"),
     )
@@ -68,10 +68,21 @@ pub fn user_agent(token: &str) -> String {
 pub fn parse(token: &str, output: &[u8]) -> Result<ClientResult, Incomplete> {
     let mut rest = output;
     expect_line(&mut rest, &format!("{token} begin"))?;
-    let json = part(&mut rest, token, "json")?;
-    let headers = part(&mut rest, token, "headers")?;
-    let body = part(&mut rest, token, "body")?;
-    let stderr = part(&mut rest, token, "stderr")?;
+    let sizes = line(&mut rest).ok_or_else(|| Incomplete("no sizes".into()))?;
+    let sizes: Vec<usize> = sizes
+        .strip_prefix(&format!("{token} sizes "))
+        .map(|numbers| numbers.split(' ').filter_map(|n| n.parse().ok()).collect())
+        .filter(|sizes: &Vec<usize>| sizes.len() == PARTS.len())
+        .ok_or_else(|| Incomplete(format!("instead of the sizes: {sizes:?}")))?;
+    let mut parts = [&[][..]; PARTS.len()];
+    for ((name, size), part) in PARTS.iter().zip(sizes).zip(&mut parts) {
+        let size = size.min(LIMIT);
+        (*part, rest) = rest
+            .split_at_checked(size)
+            .ok_or_else(|| Incomplete(format!("part {name:?} ends early: {} of {size} bytes", rest.len())))?;
+    }
+    let [json, headers, body, stderr] = parts;
+    expect_line(&mut rest, "")?;
     let end = line(&mut rest).ok_or_else(|| Incomplete("no end mark".into()))?;
     let exit = end
         .strip_prefix(&format!("{token} end "))
@@ -113,21 +124,6 @@ fn expect_line(rest: &mut &[u8], wanted: &str) -> Result<(), Incomplete> {
     }
 }
 
-fn part<'a>(rest: &mut &'a [u8], token: &str, name: &str) -> Result<&'a [u8], Incomplete> {
-    let head = line(rest).ok_or_else(|| Incomplete(format!("no part {name:?}")))?;
-    let length: usize = head
-        .strip_prefix(&format!("{token} {name} "))
-        .and_then(|n| n.trim().parse().ok())
-        .ok_or_else(|| Incomplete(format!("instead of part {name:?}: {head:?}")))?;
-    let length = length.min(LIMIT);
-    if rest.len() <= length || rest[length] != b'\n' {
-        return Err(Incomplete(format!("part {name:?} ends early: {} of {length} bytes", rest.len())));
-    }
-    let (content, tail) = rest.split_at(length);
-    *rest = &tail[1..];
-    Ok(content)
-}
-
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -152,13 +148,14 @@ mod tests {
         let json = br#"{"http_code":200,"local_ip":"10.0.0.5","local_port":4711,"remote_ip":"10.0.0.9","remote_port":80,"time_total":0.012,"num_connects":1}"#;
         let headers: &[u8] =
             b"HTTP/1.1 301 Moved\r\nLocation: x\r\n\r\nHTTP/1.1 200 OK\r\nServer: envoy\r\nX: a: b\r\n\r\n";
-        let mut out = b"tok begin\n".to_vec();
-        for (name, content) in [("json", &json[..]), ("headers", headers), ("body", body), ("stderr", b"")] {
-            out.extend(format!("tok {name} {}\n", content.len()).bytes());
-            out.extend(content);
-            out.push(b'\n');
-        }
-        out.extend(b"tok end 0\n");
+        framed("tok", [json, headers, body, b""], 0)
+    }
+
+    fn framed(token: &str, parts: [&[u8]; 4], exit: i32) -> Vec<u8> {
+        let sizes = parts.map(|part| part.len().to_string()).join(" ");
+        let mut out = format!("{token} begin\n{token} sizes {sizes}\n").into_bytes();
+        out.extend(parts.concat());
+        out.extend(format!("\n{token} end {exit}\n").bytes());
         out
     }
 
@@ -192,13 +189,7 @@ mod tests {
     #[test]
     fn no_response_is_no_status() {
         let json = br#"{"http_code":0,"local_ip":"","local_port":0,"remote_ip":"","remote_port":0}"#;
-        let mut out = b"t begin\n".to_vec();
-        for (name, content) in [("json", &json[..]), ("headers", b""), ("body", b""), ("stderr", b"curl: (7) x")] {
-            out.extend(format!("t {name} {}\n", content.len()).bytes());
-            out.extend(content);
-            out.push(b'\n');
-        }
-        out.extend(b"t end 7\n");
+        let out = framed("t", [json, b"", b"", b"curl: (7) x"], 7);
         let seen = parse("t", &out).expect("whole");
         assert_eq!((seen.exit, seen.status, seen.local, seen.remote), (7, None, None, None));
     }

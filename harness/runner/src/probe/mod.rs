@@ -83,6 +83,7 @@ pub async fn send(stage: &Stage, client: &Workload, arguments: Vec<String>) -> R
     let token = format!("{:016x}", rand::random::<u64>());
     let mut servers = ServerLog::bookmark(stage.servers.clone()).await?;
     let bookmarks = Bookmarks::set(stage, client);
+    let begun = Instant::now();
     let result = curl_in(stage, client, &token, &arguments).await?;
     let start = Instant::now();
     let mut sentinel = None;
@@ -94,6 +95,7 @@ pub async fn send(stage: &Stage, client: &Workload, arguments: Vec<String>) -> R
         let joined = path::join(&observation, &stage.format);
         let waiting = matches!(joined.state, State::Open { .. });
         if !waiting || start.elapsed() > EVIDENCE_BOUND {
+            tracing::debug!(request = ?start - begun, evidence = ?start.elapsed(), "probe");
             return Ok(Probed { arguments, observation, joined });
         }
         // Lines that belong to no hop (another connection's) break no silence about this request.

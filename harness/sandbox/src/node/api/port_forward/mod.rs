@@ -63,10 +63,8 @@ fn begin(node: &Node, namespace: &str, pod: &str, uid: Option<&str>, upgrade: Up
             };
         }
         if !spdy::upgrade::offers(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL, TUNNELLED) {
-            let message = format!(
-                "expected a WebSocket that offers the protocol {TUNNELLED:?} or {:?}",
-                channels::PROTOCOL
-            );
+            let message =
+                format!("expected a WebSocket that offers the protocol {TUNNELLED:?} or {:?}", channels::PROTOCOL);
             return (StatusCode::BAD_REQUEST, message).into_response();
         }
         return upgrade.protocols([TUNNELLED]).on_upgrade(move |socket| async move {
