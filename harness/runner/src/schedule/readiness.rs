@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
 
 use crate::cluster::exec::exec;
@@ -21,20 +22,19 @@ const BOUND: Duration = Duration::from_secs(5);
 /// Waits until the client meets every Service as the API server has it: its name resolves, and its cluster address
 /// takes connections if it has endpoints; a deleted Service's name resolves no longer. Returns what did not come true.
 pub async fn services(stage: &Stage, client: &Workload, present: &[Applied], absent: &[Applied]) -> Vec<String> {
-    let mut open = Vec::new();
+    let mut conditions: Vec<BoxFuture<'_, Result<(), String>>> = Vec::new();
     for service in present.iter().filter(|o| is_service(o)) {
-        let name = host(service);
         if resolvable(service, present) {
-            open.extend(resolves(stage, client, &name, true).await.err());
+            conditions.push(Box::pin(resolves(stage, client, host(service), true)));
         }
         for (address, port) in listening(service, present) {
-            open.extend(connects(stage, client, &address, port).await.err());
+            conditions.push(Box::pin(connects(stage, client, address, port)));
         }
     }
     for service in absent.iter().filter(|o| is_service(o)) {
-        open.extend(resolves(stage, client, &host(service), false).await.err());
+        conditions.push(Box::pin(resolves(stage, client, host(service), false)));
     }
-    open
+    join_all(conditions).await.into_iter().filter_map(Result::err).collect()
 }
 
 fn is_service(object: &Applied) -> bool {
@@ -77,22 +77,21 @@ fn listening(service: &Applied, present: &[Applied]) -> Vec<(String, u64)> {
     tcp.filter_map(|p| Value::as_u64(&p["port"])).map(|port| (address.to_owned(), port)).collect()
 }
 
-async fn resolves(stage: &Stage, client: &Workload, name: &str, wanted: bool) -> Result<(), String> {
-    let what = format!("{} in the DNS of {}", if wanted { name.to_owned() } else { format!("no {name}") }, client.pod);
+async fn resolves(stage: &Stage, client: &Workload, name: String, wanted: bool) -> Result<(), String> {
+    let what = format!("{} in the DNS of {}", if wanted { name.clone() } else { format!("no {name}") }, client.pod);
     wait::until(&what, BOUND, || async {
-        let output = run(stage, client, &["getent", "ahostsv4", name]).await?;
+        let output = run(stage, client, &["getent", "ahostsv4", &name]).await?;
         if (output == 0) == wanted { Ok(()) } else { Err(format!("getent ended with {output}")) }
     })
     .await
     .map_err(|e| e.to_string())
 }
 
-async fn connects(stage: &Stage, client: &Workload, address: &str, port: u64) -> Result<(), String> {
-    let url = format!("telnet://{address}:{port}");
+async fn connects(stage: &Stage, client: &Workload, address: String, port: u64) -> Result<(), String> {
+    let url = format!("http://{address}:{port}/");
     wait::until(&format!("a connection of {} to {address}:{port}", client.pod), BOUND, || async {
-        // 7 is "could not connect"; a connection that is open waits for the server until the time is up.
-        let script = format!("curl -s -m 0.2 {url} </dev/null >/dev/null");
-        match run(stage, client, &["/bin/sh", "-c", &script]).await? {
+        // 7 is "could not connect"; what else may go wrong goes wrong over a connection.
+        match run(stage, client, &["curl", "-q", "-s", "-o", "/dev/null", "-m", "0.5", &url]).await? {
             7 => Err("refused".to_owned()),
             _ => Ok(()),
         }
