@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use egress_core::scenario::schema::Scope;
 use egress_core::scenario::{
-    Capability, GatewayValues, ObjectRef, Order, Scenario, Selection, Values, expand_in, load, plan, references_in,
-    schema_json,
+    Capability, GatewayValues, Language, ObjectRef, Order, Scenario, Selection, Values, expand_in, load, load_as, plan,
+    references_in, schema_json,
 };
 
 fn root() -> PathBuf {
@@ -81,7 +81,7 @@ fn broken_scenarios_say_what_is_wrong() {
         cases += 1;
         let mut files = tree(&case);
         files.remove(Path::new("expected.txt"));
-        let message = match load(&files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
+        let message = match load_as(Language::Whole, &files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
             Err(errors) => errors.render(false),
             Ok(set) => match plan(&set, &Selection::default(), &Capability::ALL.into(), Some("1.31.0")) {
                 Err(errors) => errors.render(),
@@ -139,6 +139,7 @@ fn our_scenarios_expand_with_the_values_of_a_run() {
         let scenario = &planned.scenario;
         let mut values = Values {
             namespace: "ec-1".into(),
+            namespaces: BTreeMap::new(),
             destinations: addresses.values(),
             gateway: GatewayValues {
                 host: "istio-egressgateway.istio-system.svc.cluster.local".into(),

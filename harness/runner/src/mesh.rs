@@ -82,7 +82,7 @@ impl Slot {
     /// The clients that every slot keeps warm.
     #[must_use]
     pub fn warm_clients() -> [(&'static str, ClientSpec); 2] {
-        let spec = |sidecar| ClientSpec { sidecar, annotations: std::collections::BTreeMap::new() };
+        let spec = |sidecar| ClientSpec { sidecar, annotations: std::collections::BTreeMap::new(), namespace: None };
         [("meshed", spec(true)), ("plain", spec(false))]
     }
 }

@@ -34,6 +34,9 @@ pub struct ScenarioFile {
     /// The Istio versions for which the claim holds (`>=1.22`, compared by major.minor); outside it the scenario is skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub istio: Option<String>,
+    /// Further namespaces of the scenario's own, by the names that stand for them: `${namespace.NAME}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
     /// The workloads that requests are sent from. Default: `meshed` (with a sidecar) and `plain` (without).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<BTreeMap<String, ClientSpec>>,
@@ -82,6 +85,9 @@ pub struct ClientSpec {
     /// Annotations of its pod.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Which of the scenario's `namespaces` it runs in; default: the scenario's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 fn yes() -> bool {

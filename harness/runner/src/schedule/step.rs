@@ -51,6 +51,7 @@ impl<'a> Running<'a> {
     pub fn new(mesh: &'a Mesh, world: &'a World, scenario: &'a Scenario, special: Vec<Workload>) -> Self {
         let values = Values {
             namespace: mesh.slot.namespace.clone(),
+            namespaces: std::collections::BTreeMap::new(),
             destinations: world.destinations.clone(),
             gateway: GatewayValues {
                 host: format!("{GATEWAY_SERVICE}.{ISTIO_NAMESPACE}.svc.cluster.local"),

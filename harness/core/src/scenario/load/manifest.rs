@@ -65,14 +65,20 @@ fn required(node: &Node, key: &str, name: &str, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Whether a scenario may use a namespace: its own, the gateway's, or one that a manifest of it makes.
+/// Whether a scenario may use a namespace: its own ones, the gateway's, or one that a manifest of it makes. (Whether a
+/// further namespace is declared is checked where variables are.)
 pub(super) fn namespace(name: &str, made: &BTreeSet<&str>) -> Result<(), (String, Option<String>)> {
-    if name == OWN || name == GATEWAYS || made.contains(name) {
+    if is_own(name) || name == GATEWAYS || made.contains(name) {
         return Ok(());
     }
     let help = did_you_mean(name, [OWN, GATEWAYS])
         .unwrap_or_else(|| format!("the scenario's own is {OWN}, the gateway's is {GATEWAYS}"));
     Err((format!("the namespace `{name}` is not declared"), Some(help)))
+}
+
+/// Whether this is the scenario's own namespace or a further one of it.
+pub(super) fn is_own(name: &str) -> bool {
+    name == OWN || name.starts_with("${namespace.")
 }
 
 pub(super) fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
