@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use egress_core::scenario::schema::Scope;
 use egress_core::scenario::{
-    Capability, GatewayValues, Language, ObjectRef, Order, Scenario, Selection, Values, expand_in, load, load_as, plan,
-    references_in, schema_json,
+    Capability, Circumstances, GatewayValues, Language, ObjectRef, Order, Scenario, Selection, Values, expand_in, load,
+    load_as, plan, references_in, schema_json,
 };
 
 fn root() -> PathBuf {
@@ -40,6 +40,11 @@ fn profiles() -> Vec<String> {
     let names = std::fs::read_dir(root().join("fixtures/mesh")).unwrap().map(|e| e.unwrap().path());
     let yaml = names.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
     yaml.map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+fn everything(istio: Option<&str>) -> Circumstances {
+    let capabilities = Capability::ALL.into();
+    Circumstances { capabilities, istio: istio.map(str::to_owned), ..Circumstances::default() }
 }
 
 fn ours() -> egress_core::scenario::ScenarioSet {
@@ -83,7 +88,7 @@ fn broken_scenarios_say_what_is_wrong() {
         files.remove(Path::new("expected.txt"));
         let message = match load_as(Language::Whole, &files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
             Err(errors) => errors.render(false),
-            Ok(set) => match plan(&set, &Selection::default(), &Capability::ALL.into(), Some("1.31.0")) {
+            Ok(set) => match plan(&set, &Selection::default(), &everything(Some("1.31.0"))) {
                 Err(errors) => errors.render(),
                 Ok(_) => "no error\n".to_owned(),
             },
@@ -120,7 +125,7 @@ fn our_scenarios_load_and_can_run_together() {
     {
         assert!(ids.iter().any(|id| id.starts_with(&format!("{group}/"))), "no scenario in {group}");
     }
-    let plan = plan(&set, &Selection::default(), &Capability::ALL.into(), Some("1.31.0"))
+    let plan = plan(&set, &Selection::default(), &everything(Some("1.31.0")))
         .unwrap_or_else(|errors| panic!("{}", errors.render()));
     assert_eq!(plan.scenarios().count(), set.scenarios.len(), "{:?} {:?}", plan.skipped, plan.unsupported);
     let profiles: BTreeSet<&str> = plan.groups.iter().map(|g| g.profile.as_str()).collect();
@@ -133,7 +138,7 @@ fn our_scenarios_load_and_can_run_together() {
 #[test]
 fn our_scenarios_expand_with_the_values_of_a_run() {
     let set = ours();
-    let plan = plan(&set, &Selection::default(), &Capability::ALL.into(), None).unwrap();
+    let plan = plan(&set, &Selection::default(), &everything(None)).unwrap();
     let addresses = plan.world.assign((1..=250).map(|n| Ipv4Addr::new(192, 0, 2, n))).unwrap();
     for planned in plan.scenarios() {
         let scenario = &planned.scenario;
@@ -219,7 +224,7 @@ fn a_seed_orders_scenarios_and_a_filter_keeps_their_order() {
     let order = |filters: &[&str], order| -> Vec<String> {
         let filters = filters.iter().map(|f| (*f).to_owned()).collect();
         let selection = Selection { filters, order, ..Selection::default() };
-        let plan = plan(&set, &selection, &Capability::ALL.into(), None).unwrap();
+        let plan = plan(&set, &selection, &everything(None)).unwrap();
         plan.scenarios().map(|p| p.scenario.id.to_string()).collect()
     };
     let (one, two) = (order(&[], Order::Random(1)), order(&[], Order::Random(2)));

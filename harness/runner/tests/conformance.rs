@@ -12,7 +12,7 @@ use egress_conformance::progress::Console;
 use egress_conformance::schedule::session::{Session, SessionOptions};
 use egress_conformance::{components, embedded};
 use egress_core::report::{self, Outcome};
-use egress_core::scenario::{Capability, Plan, Scenario, Selection, load, plan};
+use egress_core::scenario::{Capability, Circumstances, ClusterKind, Plan, Scenario, Selection, load, plan};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tokio::runtime::Runtime;
 
@@ -105,8 +105,9 @@ fn trials() -> Result<(Vec<Trial>, Arc<Shared>), String> {
     let files = files.into_iter().map(|(path, text)| (std::path::Path::new("scenarios").join(path), text)).collect();
     let set = load(&files, &embedded::profiles()).map_err(|e| e.render(false))?;
     let istio = components::pinned_istio().map_err(|e| e.to_string())?;
-    let capabilities = Capability::ALL.into_iter().collect();
-    let plan = plan(&set, &Selection::default(), &capabilities, Some(&istio)).map_err(|e| e.render())?;
+    let on =
+        Circumstances { capabilities: Capability::ALL.into(), istio: Some(istio), cluster: Some(ClusterKind::Sandbox) };
+    let plan = plan(&set, &Selection::default(), &on).map_err(|e| e.render())?;
     let unfit = preflight().err().map(|e| match &e.remedy {
         Some(remedy) => format!("{e}; {remedy}"),
         None => e.to_string(),

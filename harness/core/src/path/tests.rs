@@ -58,6 +58,7 @@ fn client() -> ClientResult {
         stderr: String::new(),
         local: Some(socket(CURL)),
         remote: Some(socket(SERVER)),
+        addresses: Vec::new(),
         total_ms: 1.0,
         connects: 1,
     }

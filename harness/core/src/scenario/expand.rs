@@ -265,7 +265,8 @@ mod tests {
     fn parts_of_a_scenario_are_expanded_with_their_keys() {
         let json = serde_json::json!({"${namespace}": ["${unused.address}", 1, null]});
         assert_eq!(expand_value(&json, &values()).unwrap(), serde_json::json!({"ec-1": ["192.0.2.9", 1, null]}));
-        let probe = Probe { from: "meshed".into(), curl: vec!["-k".into(), "${gateway.host}".into()] };
+        let probe =
+            Probe { from: "meshed".into(), curl: vec!["-k".into(), "${gateway.host}".into()], ..Probe::default() };
         assert_eq!(expand_in(&probe, &values()).unwrap().curl, ["-k", "gw.svc"]);
     }
 
@@ -274,6 +275,7 @@ mod tests {
         let probe = Probe {
             from: "meshed".into(),
             curl: vec!["${object.Pod.a $.x} ${object.Pod.a $.x}".into(), "${object.Pod.b $.y} ${namespace}".into()],
+            ..Probe::default()
         };
         let names: Vec<String> = references_in(&probe).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["object.Pod.a $.x", "object.Pod.b $.y"]);

@@ -12,6 +12,7 @@ pub mod model;
 pub mod plan;
 pub mod schema;
 pub mod variable;
+pub mod variant;
 
 pub use expand::{ExpandError, GatewayValues, Values, expand, expand_in, object_references, references_in};
 pub use json_schema::{Language, schema_json};
@@ -22,3 +23,4 @@ pub use plan::{
     SkipReason, World, plan,
 };
 pub use variable::ObjectRef;
+pub use variant::{Circumstances, ClusterKind, InForce};

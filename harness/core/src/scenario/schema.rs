@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::matcher::Matcher;
+pub use super::variant::{ClusterKind, Variant, When};
 
 /// One scenario: a claim about Istio egress and the steps that prove it. The content of one `scenario.yaml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -159,6 +160,10 @@ pub struct Step {
     /// Manifests whose objects are deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub delete: Vec<String>,
+    /// How external servers behave from here on, by destination; each stays so until a later step sets it or the
+    /// scenario ends.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set: BTreeMap<String, Behaviour>,
     /// The request that is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
@@ -168,16 +173,60 @@ pub struct Step {
     /// For a probe that is expected to be blocked: the step which shows that the same request can succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
+    /// What is expected instead under other circumstances; the first that holds counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Variant>,
 }
 
-/// One request, sent by a client.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// How an external server treats new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Behaviour {
+    /// It answers, as it does from the start.
+    #[default]
+    Up,
+    /// Nobody listens on its port: a connection is refused at once.
+    Refusing,
+    /// It takes connections and what comes on them, and never answers.
+    Silent,
+}
+
+/// One request, sent by a client: of `curl`, `resolve` and `tcp` exactly one.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// The client that sends it.
     pub from: String,
     /// Arguments of `curl`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curl: Vec<String>,
+    /// A name that is looked up as the client's programs look names up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolve: Option<String>,
+    /// Bytes that are sent on a TCP connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpProbe>,
+}
+
+/// Bytes on a TCP connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpProbe {
+    /// Where to: `HOST:PORT`.
+    pub to: String,
+    /// What is sent, once the connection stands.
+    pub send: String,
+}
+
+impl std::fmt::Display for Probe {
+    /// What is sent, without who sends it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.resolve, &self.tcp) {
+            (Some(name), _) => write!(f, "resolve {name}"),
+            (None, Some(tcp)) => write!(f, "tcp {} {:?}", tcp.to, tcp.send),
+            (None, None) => write!(f, "curl {}", self.curl.join(" ")),
+        }
+    }
 }
 
 /// What a step must show.
@@ -190,6 +239,9 @@ pub struct Expect {
     /// The exact, ordered hops of the request. An empty list: it never left the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Vec<Hop>>,
+    /// The hops of each exchange, where curl makes several one after another (`-L`); instead of `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<Vec<Vec<Hop>>>,
     /// What became of `apply`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apply: Option<ApplyExpect>,
@@ -206,6 +258,21 @@ impl Expect {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The hops of each exchange: of `path` as the only one, or of `paths`. `None`: neither is given.
+    #[must_use]
+    pub fn exchanges(&self) -> Option<Vec<&[Hop]>> {
+        match (&self.path, &self.paths) {
+            (Some(path), _) => Some(vec![path]),
+            (None, Some(paths)) => Some(paths.iter().map(Vec::as_slice).collect()),
+            (None, None) => None,
+        }
+    }
+
+    /// All expected hops, exchange after exchange.
+    pub fn hops(&self) -> impl Iterator<Item = &Hop> {
+        self.exchanges().into_iter().flatten().flatten()
     }
 }
 
@@ -228,6 +295,9 @@ pub struct ClientExpect {
     /// The address that curl connected to, without the port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<Matcher>,
+    /// The addresses that a name was resolved to, as a set; absent where it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Matcher>,
     /// Response headers by name (any case).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Matcher>,
@@ -253,9 +323,12 @@ pub enum Hop {
 /// `response_code`, `route_name`, …) and the short forms `cluster`, `flags`, `upstream` (name of a destination,
 /// `gateway`, or an address), `sni`, `route`, `code`, `details`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct ProxyHop {
+    /// How many times in a row the request takes this hop: a loop, a retry. Default: once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Matcher>,
     /// Matchers by field.
+    #[serde(flatten)]
     pub fields: BTreeMap<String, Matcher>,
 }
 
@@ -302,8 +375,9 @@ impl JsonSchema for ProxyHop {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let matcher = generator.subschema_for::<Matcher>();
-        let fields: serde_json::Map<_, _> = PROXY_FIELDS
-            .iter()
+        let times = ("times", "how many times in a row the request takes this hop; default: once");
+        let fields: serde_json::Map<_, _> = std::iter::once(&times)
+            .chain(&PROXY_FIELDS)
             .map(|(name, description)| {
                 let mut schema = matcher.clone();
                 schema.insert("description".into(), (*description).into());
@@ -328,6 +402,10 @@ pub struct DestinationHop {
     /// What it got: `request`, `connection` (no readable request) or `tls-error`. Default: `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub got: Option<Got>,
+    /// How many times in a row it got this: retries. Default: once; attempts of one proxy that all failed in the same
+    /// way then count as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Matcher>,
     /// The server name that the TLS handshake asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<Matcher>,

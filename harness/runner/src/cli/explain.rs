@@ -57,7 +57,7 @@ fn describe(scenario: &Scenario) {
             println!("   delete {manifest}");
         }
         if let Some(probe) = &step.probe {
-            println!("   {}: curl {}", probe.from, probe.curl.join(" "));
+            println!("   {}: {probe}", probe.from);
         }
     }
 }

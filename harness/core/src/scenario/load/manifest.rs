@@ -10,7 +10,7 @@ use super::error::Problem;
 use super::node::{Content, Node, Place};
 use super::scope;
 use crate::scenario::model::ManifestObject;
-use crate::scenario::schema::{Hop, ScenarioFile, Scope};
+use crate::scenario::schema::{Hop, ScenarioFile, Scope, Step};
 
 pub(super) const OWN: &str = "${namespace}";
 pub(super) const GATEWAYS: &str = "${gateway.namespace}";
@@ -29,8 +29,8 @@ pub(super) fn check(
 ) {
     let made = manifests.values().flatten().filter(|n| text(n, "kind") == Some("Namespace"));
     let made: BTreeSet<&str> = made.filter_map(|n| text(n.get("metadata")?, "name")).collect();
-    let through_gateway = file.steps.iter().flat_map(|s| s.expect.path.iter().flatten());
-    let through_gateway = through_gateway.into_iter().any(|hop| matches!(hop, Hop::Gateway(_)));
+    let through_gateway =
+        file.steps.iter().flat_map(Step::expectations).any(|e| e.hops().any(|hop| matches!(hop, Hop::Gateway(_))));
     for node in nodes {
         if !matches!(node.content, Content::Map(_)) {
             report(problems, node.place, format!("expected a Kubernetes object, found {}", node.kind()), None);

@@ -5,9 +5,11 @@
 //! ([`references`]), steps ([`steps`]) and manifests ([`manifest`]). Start at [`load`].
 
 mod error;
+mod expects;
 mod manifest;
 mod matchers;
 mod node;
+mod probes;
 mod references;
 mod scope;
 mod shape;

@@ -104,16 +104,14 @@ pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problem
         report(root.at("/mesh").place, format!("there is no mesh profile `{}`", file.mesh), help);
     }
     for (n, word) in file.requires.iter().enumerate() {
-        if let Err(message) = word.parse::<Capability>() {
-            let help = did_you_mean(word, Capability::ALL.map(Capability::as_str));
+        if let Err((message, help)) = capability(word) {
             report(root.at(&format!("/requires/{n}")).place, message, help);
         }
     }
     if let Some(wanted) = &file.istio
-        && let Err(error) = semver::VersionReq::parse(wanted)
+        && let Err((message, help)) = versions(wanted)
     {
-        let message = format!("`istio`: `{wanted}` is no range of versions: {error}");
-        report(root.at("/istio").place, message, Some("write it like \">=1.22\" or \">=1.22, <1.30\"".into()));
+        report(root.at("/istio").place, message, Some(help));
     }
     if file.steps.is_empty() {
         report(root.at("/steps").place, "a scenario needs at least one step".into(), None);
@@ -146,6 +144,20 @@ pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problem
         let help = did_you_mean(name, names.manifests.iter().copied());
         report(root.key_place("/inert", name), format!("there is no manifest `{name}` beside the scenario"), help);
     }
+}
+
+/// A capability that there is, or what is wrong with the word, and help.
+pub(super) fn capability(word: &str) -> Result<(), (String, Option<String>)> {
+    let known = Capability::ALL.map(Capability::as_str);
+    word.parse::<Capability>().map(drop).map_err(|message| (message, did_you_mean(word, known)))
+}
+
+/// A range of versions of Istio, or what is wrong with it, and help.
+pub(super) fn versions(wanted: &str) -> Result<(), (String, String)> {
+    semver::VersionReq::parse(wanted).map(drop).map_err(|error| {
+        let message = format!("`istio`: `{wanted}` is no range of versions: {error}");
+        (message, "write it like \">=1.22\" or \">=1.22, <1.30\"".to_owned())
+    })
 }
 
 fn destination(

@@ -166,6 +166,7 @@ fn of_scenario(scenario: &Scenario) -> BTreeSet<Claim> {
     if looks.into_iter().any(|look| look.of == "gateway") {
         claims.insert(Claim::Gateway);
     }
+    claims.extend(scenario.file.steps.iter().flat_map(|step| step.set.keys()).cloned().map(Claim::Server));
     for name in scenario.file.destinations.keys() {
         claims.insert(Claim::Client(name.clone(), scenario.id.to_string()));
     }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::*;
-use crate::scenario::load;
+use crate::scenario::{Language, load_as};
 
 /// A set of scenarios, each with one manifest; `HEAD` of each is given as text.
 fn set(scenarios: &[(&str, &str, &str)]) -> ScenarioSet {
@@ -21,12 +21,15 @@ fn set(scenarios: &[(&str, &str, &str)]) -> ScenarioSet {
             files.insert(PathBuf::from(format!("scenarios/{id}/m.yaml")), (*manifest).to_owned());
         }
     }
-    load(&files, &["registry-only".to_owned()]).unwrap_or_else(|e| panic!("{}", e.render(false)))
+    load_as(Language::Whole, &files, &["registry-only".to_owned()]).unwrap_or_else(|e| panic!("{}", e.render(false)))
+}
+
+fn everything() -> Circumstances {
+    Circumstances { capabilities: Capability::ALL.into(), ..Circumstances::default() }
 }
 
 fn locks(scenarios: &[(&str, &str, &str)]) -> Vec<BTreeSet<Lock>> {
-    let capabilities = Capability::ALL.into();
-    let plan = plan(&set(scenarios), &Selection::default(), &capabilities, None).unwrap();
+    let plan = plan(&set(scenarios), &Selection::default(), &everything()).unwrap();
     plan.scenarios().map(|planned| planned.locks.clone()).collect()
 }
 
@@ -144,7 +147,7 @@ fn a_scenario_that_runs_alone_holds_no_lock_and_comes_last() {
     ]);
     let ordered = |order| {
         let selection = Selection { order, ..Selection::default() };
-        let plan = plan(&set, &selection, &Capability::ALL.into(), None).unwrap();
+        let plan = plan(&set, &selection, &everything()).unwrap();
         plan.scenarios().map(|p| (p.scenario.id.to_string(), p.locks.len())).collect::<Vec<_>>()
     };
     let given = ordered(Order::Given);
