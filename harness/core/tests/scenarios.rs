@@ -218,6 +218,97 @@ fn a_twin_makes_the_claim_of_its_original_in_a_namespace() {
     assert!(count >= 12, "only {count} twins");
 }
 
+/// A scenario that uses every part of the language, also what is ahead of the engine.
+const WHOLE: &str = r#"
+title: Everything at once
+about: Not a claim, but a use of every part of the language.
+scope: namespace
+mesh: registry-only
+namespaces: [other]
+clients:
+  meshed: {}
+  plain: {sidecar: false}
+  elsewhere: {namespace: other}
+destinations:
+  my-server: {serves: tcp, port: 1234, hosts: [my.server.com]}
+steps:
+- name: a name
+  apply: [objects.yaml]
+  probe: {from: elsewhere, resolve: "a.${namespace.other}.svc.cluster.local"}
+  expect:
+    objects: [{kind: ServiceEntry, name: a, namespace: "${namespace.other}", at: $.spec, is: {not: absent}}]
+    client: {exit: 0, addresses: ["${my-server.address}"]}
+- name: bytes
+  probe: {from: elsewhere, tcp: {to: "${my-server.address}:1234", send: "hello\n"}}
+  expect:
+    client: {exit: 0, body: {contains: hello}}
+    path: [{sidecar: {times: 1}}, {destination: {name: my-server, got: connection, times: {min: 1}}}]
+  variants:
+  - {when: {cluster: kind}, because: "https://example.com/1", expect: {path: [{destination: {name: my-server}}]}}
+- name: nobody
+  set: {my-server: refusing}
+  probe: {from: meshed, curl: [-L, "http://my.server.com:1234/"]}
+  expect:
+    paths:
+    - [{sidecar: {}}, {destination: {name: my-server}}]
+    - [{sidecar: {flags: [UF]}}]
+  control: bytes
+"#;
+
+#[test]
+fn the_whole_language_loads_and_is_planned_and_only_a_part_of_it_is_in_force() {
+    let objects = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: \
+                   \"${namespace.other}\"}\nspec: {exportTo: [\".\", \"${namespace}\"], hosts: [my.server.com]}\n";
+    let user = "title: t\nabout: a\nscope: namespace\nmesh: registry-only\ndestinations:\n  my-server: {serves: tcp, port: \
+                1234, hosts: [my.server.com]}\nsteps:\n- name: go\n  probe: {from: plain, curl: [\"http://my.server.com:1234\"]}\n  \
+                expect: {client: {exit: 0}}\n";
+    let files = BTreeMap::from([
+        (PathBuf::from("scenarios/a/whole/scenario.yaml"), WHOLE.to_owned()),
+        (PathBuf::from("scenarios/a/whole/objects.yaml"), objects.to_owned()),
+        (PathBuf::from("scenarios/a/user/scenario.yaml"), user.to_owned()),
+        (PathBuf::from("scenarios/b/user/scenario.yaml"), user.to_owned()),
+    ]);
+    let set = load_as(Language::Whole, &files, &profiles()).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let plan = plan(&set, &Selection::default(), &everything(None)).unwrap();
+    let locks: BTreeMap<String, _> = plan.scenarios().map(|p| (p.scenario.id.to_string(), &p.locks)).collect();
+    let beside = |one: &str, two: &str| locks[one].is_disjoint(locks[two]);
+    assert!(beside("a/user", "b/user"), "{locks:?}");
+    assert!(!beside("a/whole", "a/user") && !beside("a/whole", "b/user"), "{locks:?}");
+
+    let scenario = set.get("a/whole").unwrap();
+    let values = Values {
+        namespace: "ec-1".into(),
+        namespaces: BTreeMap::from([("other".to_owned(), "ec-1-other".to_owned())]),
+        destinations: BTreeMap::from([("my-server".to_owned(), vec![Ipv4Addr::new(192, 0, 2, 1).into()])]),
+        gateway: GatewayValues {
+            host: "gateway".into(),
+            namespace: "istio-system".into(),
+            address: "10.96.0.7".into(),
+            selector: "istio=egressgateway".into(),
+        },
+        unused: Ipv4Addr::new(192, 0, 2, 255).into(),
+        objects: BTreeMap::new(),
+    };
+    let steps: Vec<_> = scenario.file.steps.iter().map(|step| expand_in(step, &values).unwrap()).collect();
+    let sent: Vec<String> = steps.iter().map(|step| step.probe.as_ref().unwrap().to_string()).collect();
+    assert_eq!(
+        sent,
+        [
+            "resolve a.ec-1-other.svc.cluster.local",
+            "tcp 192.0.2.1:1234 \"hello\\n\"",
+            "curl -L http://my.server.com:1234/"
+        ]
+    );
+    let object = &scenario.manifests["objects.yaml"].expanded(&values).unwrap()[0];
+    assert_eq!(object["metadata"]["namespace"], "ec-1-other");
+    assert_eq!(object["spec"]["exportTo"][1], "ec-1");
+
+    // What the engine does not carry out is told as any other key that there is not.
+    if let Err(errors) = load_as(Language::Runnable, &files, &profiles()) {
+        assert!(errors.0.iter().all(|e| e.message.starts_with("unknown key `")), "{}", errors.render(false));
+    }
+}
+
 #[test]
 fn a_seed_orders_scenarios_and_a_filter_keeps_their_order() {
     let set = ours();

@@ -5,6 +5,7 @@
 //! need, and [`expand`] replaces variables once their values are known.
 
 pub mod expand;
+pub mod expect;
 mod json_schema;
 pub mod load;
 pub mod matcher;
