@@ -218,6 +218,24 @@ fn a_twin_makes_the_claim_of_its_original_in_a_namespace() {
     assert!(count >= 12, "only {count} twins");
 }
 
+#[test]
+fn twins_run_side_by_side_unless_they_want_the_same_of_the_gateway() {
+    let set = ours();
+    let selection = Selection { filters: vec!["*/*-namespaced".to_owned()], ..Selection::default() };
+    let plan = plan(&set, &selection, &everything(None)).unwrap();
+    let locks: BTreeMap<String, _> = plan.scenarios().map(|p| (p.scenario.id.to_string(), &p.locks)).collect();
+    let of = |claim: &str| locks[&format!("egress-gateway/{claim}-namespaced")];
+    let (http, https) = (of("http-by-host"), of("https-by-server-name"));
+    let tcp = [of("tcp-by-destination-subnets"), of("needs-the-port-on-its-service")];
+    assert!(http.is_disjoint(https) && http.is_disjoint(tcp[0]) && https.is_disjoint(tcp[0]), "{locks:?}");
+    assert!(!tcp[0].is_disjoint(tcp[1]), "one port of the gateway carries one TCP route: {locks:?}");
+    assert!(!of("listens-when-a-gateway-asks").is_disjoint(http), "a look at the gateway wants it alone: {locks:?}");
+    let elsewhere = locks.iter().filter(|(id, _)| !id.starts_with("egress-gateway/") && !id.starts_with("bypass/"));
+    for (id, locks) in elsewhere {
+        assert!(locks.is_empty(), "{id}: {locks:?}");
+    }
+}
+
 /// A scenario that uses every part of the language, also what is ahead of the engine.
 const WHOLE: &str = r#"
 title: Everything at once

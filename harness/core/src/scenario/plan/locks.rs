@@ -38,16 +38,13 @@ impl fmt::Display for Lock {
 const GATEWAYS: &str = "${gateway.namespace}";
 
 /// Kinds that mean nothing to the gateway but by what names them, or by the hosts that they are about.
-const HARMLESS_AT_THE_GATEWAY: [&str; 15] = [
+const HARMLESS_AT_THE_GATEWAY: [&str; 12] = [
     "ConfigMap",
     "DestinationRule",
-    "Endpoints",
-    "EndpointSlice",
     "Gateway",
     "Role",
     "RoleBinding",
     "Secret",
-    "Service",
     "ServiceAccount",
     "ServiceEntry",
     "VirtualService",
