@@ -20,7 +20,7 @@ pub use json_schema::{Language, schema_json};
 pub use load::{LoadError, LoadErrors, load, load_as};
 pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};
 pub use plan::{
-    Addresses, Capability, Lease, Lock, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection,
+    Addresses, Capability, Lease, Lock, Locks, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection,
     SkipReason, World, plan,
 };
 pub use variable::ObjectRef;

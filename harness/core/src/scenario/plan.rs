@@ -20,7 +20,7 @@ use super::model::{Scenario, ScenarioId, ScenarioSet};
 use super::schema::{Expect, Hop, Level, Scope};
 use super::variant::{Circumstances, InForce};
 
-pub use locks::Lock;
+pub use locks::{Lock, Locks};
 pub(in crate::scenario) use select::version;
 pub use world::{Addresses, World, WorldDestination};
 
@@ -128,9 +128,9 @@ pub struct Planned {
     pub variants: Vec<InForce>,
     /// How much of the mesh it takes for itself.
     pub lease: Lease,
-    /// What it holds alone while it runs: two scenarios of one group may run at the same time unless they have a lock
-    /// in common. Empty for [`Lease::Mesh`], beside which nothing runs.
-    pub locks: BTreeSet<Lock>,
+    /// What it holds while it runs: two scenarios may run at the same time unless these are in conflict
+    /// ([`Locks::conflict`]), be they of one plan or of two. Empty for [`Lease::Mesh`], beside which nothing runs.
+    pub locks: Locks,
 }
 
 /// How much of the mesh a scenario takes for itself while it runs.
@@ -260,12 +260,11 @@ fn group(profile: String, mut scenarios: Vec<Arc<Scenario>>, on: &Circumstances)
     };
     scenarios.sort_by_key(|scenario| lease(scenario));
     let (scenarios, variants): (Vec<_>, Vec<_>) = scenarios.into_iter().map(|scenario| resolved(scenario, on)).unzip();
-    let locks = locks::of_group(&scenarios);
-    let planned = scenarios.into_iter().zip(variants).zip(locks).map(|((scenario, variants), locks)| Planned {
+    let planned = scenarios.into_iter().zip(variants).map(|(scenario, variants)| Planned {
         lease: lease(&scenario),
+        locks: locks::of(&scenario),
         scenario,
         variants,
-        locks,
     });
     ProfileGroup { profile, scenarios: planned.collect() }
 }
