@@ -70,6 +70,9 @@ pub struct ClientResult {
     pub local: Option<SocketAddr>,
     /// The address that curl connected to.
     pub remote: Option<SocketAddr>,
+    /// What a name was resolved to, where that was the probe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
     /// Total time in milliseconds.
     #[serde(default)]
     pub total_ms: f64,

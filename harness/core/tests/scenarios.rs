@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use egress_core::scenario::schema::Scope;
 use egress_core::scenario::{
-    Capability, GatewayValues, ObjectRef, Order, Scenario, Selection, Values, expand_in, load, plan, references_in,
-    schema_json,
+    Capability, Circumstances, GatewayValues, Language, ObjectRef, Order, Scenario, Selection, Values, expand_in, load,
+    load_as, plan, references_in, schema_json,
 };
 
 fn root() -> PathBuf {
@@ -40,6 +40,11 @@ fn profiles() -> Vec<String> {
     let names = std::fs::read_dir(root().join("fixtures/mesh")).unwrap().map(|e| e.unwrap().path());
     let yaml = names.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
     yaml.map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+fn everything(istio: Option<&str>) -> Circumstances {
+    let capabilities = Capability::ALL.into();
+    Circumstances { capabilities, istio: istio.map(str::to_owned), ..Circumstances::default() }
 }
 
 fn ours() -> egress_core::scenario::ScenarioSet {
@@ -81,9 +86,9 @@ fn broken_scenarios_say_what_is_wrong() {
         cases += 1;
         let mut files = tree(&case);
         files.remove(Path::new("expected.txt"));
-        let message = match load(&files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
+        let message = match load_as(Language::Whole, &files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
             Err(errors) => errors.render(false),
-            Ok(set) => match plan(&set, &Selection::default(), &Capability::ALL.into(), Some("1.31.0")) {
+            Ok(set) => match plan(&set, &Selection::default(), &everything(Some("1.31.0"))) {
                 Err(errors) => errors.render(),
                 Ok(_) => "no error\n".to_owned(),
             },
@@ -120,7 +125,7 @@ fn our_scenarios_load_and_can_run_together() {
     {
         assert!(ids.iter().any(|id| id.starts_with(&format!("{group}/"))), "no scenario in {group}");
     }
-    let plan = plan(&set, &Selection::default(), &Capability::ALL.into(), Some("1.31.0"))
+    let plan = plan(&set, &Selection::default(), &everything(Some("1.31.0")))
         .unwrap_or_else(|errors| panic!("{}", errors.render()));
     assert_eq!(plan.scenarios().count(), set.scenarios.len(), "{:?} {:?}", plan.skipped, plan.unsupported);
     let profiles: BTreeSet<&str> = plan.groups.iter().map(|g| g.profile.as_str()).collect();
@@ -133,12 +138,13 @@ fn our_scenarios_load_and_can_run_together() {
 #[test]
 fn our_scenarios_expand_with_the_values_of_a_run() {
     let set = ours();
-    let plan = plan(&set, &Selection::default(), &Capability::ALL.into(), None).unwrap();
+    let plan = plan(&set, &Selection::default(), &everything(None)).unwrap();
     let addresses = plan.world.assign((1..=250).map(|n| Ipv4Addr::new(192, 0, 2, n))).unwrap();
     for planned in plan.scenarios() {
         let scenario = &planned.scenario;
         let mut values = Values {
             namespace: "ec-1".into(),
+            namespaces: BTreeMap::new(),
             destinations: addresses.values(),
             gateway: GatewayValues {
                 host: "istio-egressgateway.istio-system.svc.cluster.local".into(),
@@ -213,12 +219,121 @@ fn a_twin_makes_the_claim_of_its_original_in_a_namespace() {
 }
 
 #[test]
+fn twins_run_side_by_side_unless_they_want_the_same_of_the_gateway() {
+    let set = ours();
+    let selection = Selection { filters: vec!["*/*-namespaced".to_owned()], ..Selection::default() };
+    let plan = plan(&set, &selection, &everything(None)).unwrap();
+    let locks: BTreeMap<String, _> = plan.scenarios().map(|p| (p.scenario.id.to_string(), &p.locks)).collect();
+    let of = |claim: &str| locks[&format!("egress-gateway/{claim}-namespaced")];
+    let (http, https) = (of("http-by-host"), of("https-by-server-name"));
+    let tcp = [of("tcp-by-destination-subnets"), of("needs-the-port-on-its-service")];
+    assert!(!http.conflict(https) && !http.conflict(tcp[0]) && !https.conflict(tcp[0]), "{locks:?}");
+    assert!(tcp[0].conflict(tcp[1]), "one port of the gateway carries one TCP route: {locks:?}");
+    assert!(of("listens-when-a-gateway-asks").conflict(http), "a look at the gateway wants it alone: {locks:?}");
+    let elsewhere = locks.iter().filter(|(id, _)| !id.starts_with("egress-gateway/") && !id.starts_with("bypass/"));
+    for (id, own) in elsewhere {
+        assert!(locks.values().all(|other| !own.conflict(other)), "{id}: {own}");
+    }
+}
+
+/// A scenario that uses every part of the language, also what is ahead of the engine.
+const WHOLE: &str = r#"
+title: Everything at once
+about: Not a claim, but a use of every part of the language.
+scope: namespace
+mesh: registry-only
+namespaces: [other]
+clients:
+  meshed: {}
+  plain: {sidecar: false}
+  elsewhere: {namespace: other}
+destinations:
+  my-server: {serves: tcp, port: 1234, hosts: [my.server.com]}
+steps:
+- name: a name
+  apply: [objects.yaml]
+  probe: {from: elsewhere, resolve: "a.${namespace.other}.svc.cluster.local"}
+  expect:
+    objects: [{kind: ServiceEntry, name: a, namespace: "${namespace.other}", at: $.spec, is: {not: absent}}]
+    client: {exit: 0, addresses: ["${my-server.address}"]}
+- name: bytes
+  probe: {from: elsewhere, tcp: {to: "${my-server.address}:1234", send: "hello\n"}}
+  expect:
+    client: {exit: 0, body: {contains: hello}}
+    path: [{sidecar: {times: 1}}, {destination: {name: my-server, got: connection, times: {min: 1}}}]
+  variants:
+  - {when: {cluster: kind}, because: "https://example.com/1", expect: {path: [{destination: {name: my-server}}]}}
+- name: nobody
+  set: {my-server: refusing}
+  probe: {from: meshed, curl: [-L, "http://my.server.com:1234/"]}
+  expect:
+    paths:
+    - [{sidecar: {}}, {destination: {name: my-server}}]
+    - [{sidecar: {flags: [UF]}}]
+  control: bytes
+"#;
+
+#[test]
+fn the_whole_language_loads_and_is_planned_and_only_a_part_of_it_is_in_force() {
+    let objects = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: \
+                   \"${namespace.other}\"}\nspec: {exportTo: [\".\", \"${namespace}\"], hosts: [my.server.com]}\n";
+    let user = "title: t\nabout: a\nscope: namespace\nmesh: registry-only\ndestinations:\n  my-server: {serves: tcp, port: \
+                1234, hosts: [my.server.com]}\nsteps:\n- name: go\n  probe: {from: plain, curl: [\"http://my.server.com:1234\"]}\n  \
+                expect: {client: {exit: 0}}\n";
+    let files = BTreeMap::from([
+        (PathBuf::from("scenarios/a/whole/scenario.yaml"), WHOLE.to_owned()),
+        (PathBuf::from("scenarios/a/whole/objects.yaml"), objects.to_owned()),
+        (PathBuf::from("scenarios/a/user/scenario.yaml"), user.to_owned()),
+        (PathBuf::from("scenarios/b/user/scenario.yaml"), user.to_owned()),
+    ]);
+    let set = load_as(Language::Whole, &files, &profiles()).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let plan = plan(&set, &Selection::default(), &everything(None)).unwrap();
+    let locks: BTreeMap<String, _> = plan.scenarios().map(|p| (p.scenario.id.to_string(), &p.locks)).collect();
+    let beside = |one: &str, two: &str| !locks[one].conflict(locks[two]);
+    assert!(beside("a/user", "b/user"), "{locks:?}");
+    assert!(!beside("a/whole", "a/user") && !beside("a/whole", "b/user"), "{locks:?}");
+
+    let scenario = set.get("a/whole").unwrap();
+    let values = Values {
+        namespace: "ec-1".into(),
+        namespaces: BTreeMap::from([("other".to_owned(), "ec-1-other".to_owned())]),
+        destinations: BTreeMap::from([("my-server".to_owned(), vec![Ipv4Addr::new(192, 0, 2, 1).into()])]),
+        gateway: GatewayValues {
+            host: "gateway".into(),
+            namespace: "istio-system".into(),
+            address: "10.96.0.7".into(),
+            selector: "istio=egressgateway".into(),
+        },
+        unused: Ipv4Addr::new(192, 0, 2, 255).into(),
+        objects: BTreeMap::new(),
+    };
+    let steps: Vec<_> = scenario.file.steps.iter().map(|step| expand_in(step, &values).unwrap()).collect();
+    let sent: Vec<String> = steps.iter().map(|step| step.probe.as_ref().unwrap().to_string()).collect();
+    assert_eq!(
+        sent,
+        [
+            "resolve a.ec-1-other.svc.cluster.local",
+            "tcp 192.0.2.1:1234 \"hello\\n\"",
+            "curl -L http://my.server.com:1234/"
+        ]
+    );
+    let object = &scenario.manifests["objects.yaml"].expanded(&values).unwrap()[0];
+    assert_eq!(object["metadata"]["namespace"], "ec-1-other");
+    assert_eq!(object["spec"]["exportTo"][1], "ec-1");
+
+    // What the engine does not carry out is told as any other key that there is not.
+    if let Err(errors) = load_as(Language::Runnable, &files, &profiles()) {
+        assert!(errors.0.iter().all(|e| e.message.starts_with("unknown key `")), "{}", errors.render(false));
+    }
+}
+
+#[test]
 fn a_seed_orders_scenarios_and_a_filter_keeps_their_order() {
     let set = ours();
     let order = |filters: &[&str], order| -> Vec<String> {
         let filters = filters.iter().map(|f| (*f).to_owned()).collect();
         let selection = Selection { filters, order, ..Selection::default() };
-        let plan = plan(&set, &selection, &Capability::ALL.into(), None).unwrap();
+        let plan = plan(&set, &selection, &everything(None)).unwrap();
         plan.scenarios().map(|p| p.scenario.id.to_string()).collect()
     };
     let (one, two) = (order(&[], Order::Random(1)), order(&[], Order::Random(2)));

@@ -32,12 +32,14 @@ pub(super) fn check(expect: &ClientExpect, observation: &Observation) -> Vec<Fin
     };
     let text = |value: String| Seen::Text(value.into());
     let some = |value: &str| if value.is_empty() { Seen::Absent } else { Seen::Text(value.to_owned().into()) };
-    let checks: [(&str, &Option<Matcher>, Seen<'_>); 5] = [
+    let addresses = client.addresses.iter().map(|address| address.to_canonical().to_string().into()).collect();
+    let checks: [(&str, &Option<Matcher>, Seen<'_>); 6] = [
         ("exit", &expect.exit, text(client.exit.to_string())),
         ("status", &expect.status, client.status.map_or(Seen::Absent, |s| text(s.to_string()))),
         ("body", &expect.body, some(&client.body)),
         ("stderr", &expect.stderr, some(&client.stderr)),
         ("remote", &expect.remote, client.remote.map_or(Seen::Absent, |s| text(s.ip().to_string()))),
+        ("addresses", &expect.addresses, Seen::Set(addresses)),
     ];
     for (name, matcher, seen) in checks {
         if let Some(matcher) = matcher {

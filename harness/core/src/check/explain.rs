@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::align::Row;
 use super::diagnose::diagnose;
 use super::finding::{Directory, Fault, Finding};
-use super::path::{describe, rows};
+use super::path::{Named, describe, expected, rows};
 use crate::evidence::Observation;
 use crate::path::{Joined, Leftover, Path, SeenHop, State};
 use crate::scenario::schema::{Expect, Hop};
@@ -37,8 +37,8 @@ pub fn explain(
         };
         let _ = writeln!(text, "  at {}{fault}", finding.at);
     }
-    if let Some(expected) = &expect.path {
-        side_by_side(&mut text, expected, &joined.path);
+    if let Some(expected) = expected(expect) {
+        side_by_side(&mut text, &expected, &joined.path);
     } else {
         let _ = write!(text, "path:\n{}", indent(&crate::path::render_path(&joined.path)));
     }
@@ -69,13 +69,14 @@ fn client(observation: &Observation) -> String {
     words.join(", ")
 }
 
-fn side_by_side(text: &mut String, expected: &[Hop], path: &Path) {
+fn side_by_side(text: &mut String, expected: &[Named<'_>], path: &Path) {
     let rows = rows(expected, path, &Directory::default());
     let cells: Vec<(String, String)> = rows
         .into_iter()
         .map(|row| match row {
-            Row::Both(e, s) => (describe(&expected[e]), path.hops[s].summary()),
-            Row::Missing(e) => (describe(&expected[e]), "(missing)".to_owned()),
+            Row::Both(e, s) => (describe(expected[e].hop), path.hops[s].summary()),
+            Row::Again(_, s) => ("(again)".to_owned(), path.hops[s].summary()),
+            Row::Missing(e) => (describe(expected[e].hop), "(missing)".to_owned()),
             Row::Extra(s) => ("(none)".to_owned(), path.hops[s].summary()),
         })
         .collect();
@@ -124,7 +125,7 @@ fn answered(path: &Path) -> Option<String> {
 
 fn hints(text: &mut String, expect: &Expect, observation: &Observation, joined: &Joined) {
     let is_gateway = |hop: &SeenHop| matches!(hop, SeenHop::Gateway(_));
-    let wanted = expect.path.iter().flatten().any(|hop| matches!(hop, Hop::Gateway(_)));
+    let wanted = expect.hops().any(|hop| matches!(hop, Hop::Gateway(_)));
     let straight = joined.path.hops.last().is_some_and(|hop| matches!(hop, SeenHop::Destination(_)));
     if wanted && straight && !joined.path.hops.iter().any(is_gateway) {
         let _ = writeln!(text, "likely: the request was not led to the egress gateway");

@@ -24,7 +24,7 @@ use crate::scenario::schema::{ApplyExpect, Expect};
 
 /// Compares what a probe's four witnesses said with the expectation, whose variables are expanded.
 ///
-/// Only `client` and `path` are looked at; what was applied is for [`check_apply`], and objects and proxies for whoever
+/// Only `client`, `path` and `paths` are looked at; what was applied is for [`check_apply`], and objects and proxies for whoever
 /// can ask the cluster.
 #[must_use]
 pub fn check(expect: &Expect, observation: &Observation, joined: &Joined, directory: &Directory) -> Vec<Finding> {
@@ -32,8 +32,8 @@ pub fn check(expect: &Expect, observation: &Observation, joined: &Joined, direct
     if let Some(expected) = &expect.client {
         findings.extend(client::check(expected, observation));
     }
-    if let Some(expected) = &expect.path {
-        findings.extend(path::check(expected, &joined.path, directory));
+    if let Some(expected) = path::expected(expect) {
+        findings.extend(path::check(&expected, &joined.path, directory));
     }
     findings
 }

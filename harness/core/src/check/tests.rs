@@ -51,6 +51,7 @@ fn observation() -> Observation {
             stderr: "* x\ncurl: (56) Recv failure: Connection reset by peer\n".into(),
             local: None,
             remote: "192.0.2.7:443".parse().ok(),
+            addresses: Vec::new(),
             total_ms: 3.0,
             connects: 1,
         }),
@@ -190,4 +191,79 @@ path:
     let joined = joined(vec![SeenHop::Sidecar(blocked)]);
     let findings = check(&expect, &observation(), &joined, &directory());
     insta::assert_snapshot!(explain(&expect, &observation(), &joined, &findings, "egress-conformance run a/b"));
+}
+
+#[test]
+fn a_hop_may_be_taken_several_times_and_as_often_as_it_says() {
+    let none: [String; 0] = [];
+    let hops = |gateways: usize| {
+        let mut hops = vec![SeenHop::Sidecar(proxy(&[]))];
+        hops.extend((0..gateways).map(|_| SeenHop::Gateway(proxy(&[("response_flags", "UF")]))));
+        hops.push(SeenHop::Destination(server()));
+        hops
+    };
+    let expect =
+        |times: &str| format!("path: [{{sidecar: {{}}}}, {{gateway: {{{times}}}}}, {{destination: {{name: shop}}}}]");
+    assert_eq!(found(&expect("times: 3"), hops(3)), none);
+    assert_eq!(found(&expect("times: {min: 2}"), hops(3)), none);
+    assert_eq!(found(&expect("times: {in: [1, 3]}, flags: [UF]"), hops(1)), none);
+    assert_eq!(found(&expect("times: 3"), hops(2)), ["path[1].gateway.times: 3 | 2"]);
+    assert_eq!(found(&expect("times: 3"), hops(4)), ["path[1].gateway.times: 3 | 4"]);
+    assert_eq!(found(&expect(""), hops(2)).len(), 1);
+    assert_eq!(
+        found(&expect("times: 2, flags: absent"), hops(2)),
+        ["path[1].gateway.flags: absent | UF", "path[1].gateway.flags: absent | UF"]
+    );
+    assert_eq!(found(&expect("times: 2"), hops(0)).len(), 1);
+}
+
+#[test]
+fn attempts_that_failed_alike_count_each_where_times_are_asked_for() {
+    let none: [String; 0] = [];
+    let failed = || {
+        let seen = DestinationSeen { got: Got::TlsError, connections: 3, host: None, method: None, ..server() };
+        vec![SeenHop::Sidecar(proxy(&[])), SeenHop::Destination(seen)]
+    };
+    let expect =
+        |times: &str| format!("path: [{{sidecar: {{}}}}, {{destination: {{name: shop, got: tls-error{times}}}}}]");
+    assert_eq!(found(&expect(""), failed()), none);
+    assert_eq!(found(&expect(", times: 3"), failed()), none);
+    assert_eq!(found(&expect(", times: 2"), failed()), ["path[1].destination.times: 2 | 3"]);
+}
+
+#[test]
+fn several_exchanges_are_one_path_after_the_other() {
+    let none: [String; 0] = [];
+    let hops = || {
+        let bank = DestinationSeen { name: "bank".into(), ..server() };
+        let sidecar = |code: &str| SeenHop::Sidecar(proxy(&[("response_code", code)]));
+        vec![sidecar("302"), SeenHop::Destination(server()), sidecar("200"), SeenHop::Destination(bank)]
+    };
+    let expect = |second: &str| {
+        format!(
+            "paths: [[{{sidecar: {{code: 302}}}}, {{destination: {{name: shop}}}}], [{{sidecar: {{code: {second}}}}}, {{destination: {{name: bank}}}}]]"
+        )
+    };
+    assert_eq!(found(&expect("200"), hops()), none);
+    assert_eq!(found(&expect("201"), hops()), ["paths[1][0].sidecar.code: 201 | 200"]);
+    assert_eq!(found(&expect("200"), hops()[..2].to_vec()).len(), 2);
+    assert_eq!(found("path: [{sidecar: {}}, {destination: {name: shop}}]", hops()).len(), 2);
+}
+
+#[test]
+fn what_a_name_was_resolved_to() {
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let mut resolved = observation();
+    let client = resolved.client.as_mut().expect("a client");
+    client.addresses = vec![address("192.0.2.8"), address("192.0.2.7")];
+    let findings = |expect: &str, observation: &Observation| {
+        let expect: Expect = serde_saphyr::from_str(expect).expect("an expectation");
+        let findings = check(&expect, observation, &joined(vec![]), &directory());
+        findings.iter().map(|f| format!("{}: {} | {}", f.what, f.expected, f.seen)).collect::<Vec<_>>()
+    };
+    assert_eq!(findings("client: {addresses: [192.0.2.7, 192.0.2.8]}", &resolved), [""; 0]);
+    assert_eq!(findings("client: {addresses: {contains: 192.0.2.8}}", &resolved), [""; 0]);
+    assert_eq!(findings("client: {addresses: absent}", &observation()), [""; 0]);
+    let wrong = findings("client: {addresses: absent}", &resolved);
+    assert!(wrong[0].starts_with("client.addresses: absent | 192.0.2.8,192.0.2.7"), "{wrong:?}");
 }

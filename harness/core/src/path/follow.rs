@@ -92,12 +92,33 @@ impl<'a> Chain<'a> {
 
     /// What was reached by curl's own socket, past the sidecar or without one.
     pub(super) fn follow_client(&mut self) {
+        self.earlier_connections();
         let w = &self.witnesses;
         if let Some(socket) = w.local {
             let from = From { pod: w.observation.client_pod.name.clone(), socket, http: false, path: None, sharing: 1 };
             self.next(&from);
         } else if w.token.is_none() && self.hops.is_empty() {
             self.by_client_address();
+        }
+    }
+
+    /// Where a client without a sidecar made several connections, curl names the socket of the last. What the servers got
+    /// on the others carries the token; it is taken in the order in which it came.
+    fn earlier_connections(&mut self) {
+        let w = &self.witnesses;
+        let several = w.observation.client.as_ref().is_some_and(|c| c.connects > 1);
+        let Some(token) = w.token.filter(|_| several && w.observation.sidecar.is_none()) else { return };
+        let local = w.local;
+        for n in 0..w.connections.len() {
+            let peer = self.witnesses.connections[n].peer;
+            if self.witnesses.owner(peer.ip()) == PeerOf::Gateway {
+                continue;
+            }
+            let joined_by = if Some(peer) == local { JoinedBy::SocketsAndToken } else { JoinedBy::Token };
+            let ours = |request: &super::connection::Request<'_>| request.carries(token).then_some(joined_by);
+            if self.witnesses.connections[n].requests.iter().any(|request| request.carries(token)) {
+                self.take_connection(n, ours, joined_by, false);
+            }
         }
     }
 

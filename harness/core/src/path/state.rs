@@ -1,7 +1,10 @@
 //! Whether a chain is all there is.
 
+use std::net::SocketAddr;
+
+use super::connection::Connection;
 use super::follow::Chain;
-use super::model::{SeenHop, State};
+use super::model::{PeerOf, SeenHop, State};
 use crate::evidence::ClientResult;
 
 /// curl's exit codes after which it had no connection: bad usage, names that do not resolve, connect refused.
@@ -55,26 +58,28 @@ fn silence(chain: &Chain<'_>, client: &ClientResult) -> State {
     }
 }
 
-/// How many of curl's own sockets are on the path.
+/// How many of curl's own connections are on the path. Two may leave by one source port: to different servers, or one
+/// after the other.
 fn first_sockets(chain: &Chain<'_>) -> usize {
-    let meshed = chain.witnesses.observation.sidecar.is_some();
-    let mut sockets: Vec<_> = chain
+    let w = &chain.witnesses;
+    let meshed = w.observation.sidecar.is_some();
+    let mut proxied: Vec<_> = chain
         .hops
         .iter()
-        .filter_map(|hop| match hop {
-            SeenHop::Sidecar(proxy) => proxy.record.downstream_remote_address(),
-            SeenHop::Gateway(proxy) => proxy
-                .record
-                .downstream_remote_address()
-                .filter(|s| !meshed && Some(s.ip()) == chain.witnesses.client_ip || Some(*s) == chain.witnesses.local),
-            // Without a sidecar every connection that is no gateway's is curl's, masqueraded or not.
-            SeenHop::Destination(seen) => {
-                let direct = Some(seen.peer) == chain.witnesses.local;
-                (direct || (!meshed && seen.source != super::model::PeerOf::Gateway)).then_some(seen.peer)
-            }
+        .filter_map(|hop| {
+            let (SeenHop::Sidecar(proxy) | SeenHop::Gateway(proxy)) = hop else { return None };
+            let socket = proxy.record.downstream_remote_address()?;
+            let own = match hop {
+                SeenHop::Sidecar(_) => true,
+                _ => !meshed && Some(socket.ip()) == w.client_ip || Some(socket) == w.local,
+            };
+            own.then(|| (socket, proxy.record.get("downstream_local_address")))
         })
         .collect();
-    sockets.sort();
-    sockets.dedup();
-    sockets.len()
+    proxied.sort();
+    proxied.dedup();
+    // Without a sidecar every connection that is no gateway's is curl's, masqueraded or not.
+    let own = |peer: SocketAddr| Some(peer) == w.local || (!meshed && w.owner(peer.ip()) != PeerOf::Gateway);
+    let on_path = |c: &&Connection<'_>| c.used || c.requests.iter().any(|request| request.used);
+    proxied.len() + w.connections.iter().filter(on_path).filter(|c| own(c.peer)).count()
 }

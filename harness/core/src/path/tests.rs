@@ -58,6 +58,7 @@ fn client() -> ClientResult {
         stderr: String::new(),
         local: Some(socket(CURL)),
         remote: Some(socket(SERVER)),
+        addresses: Vec::new(),
         total_ms: 1.0,
         connects: 1,
     }
@@ -343,6 +344,40 @@ fn several_connections_need_as_many_witnesses() {
     assert_eq!(hops(&joined(&o)), ["sidecar sockets", "sidecar unknown"]);
     o.sidecar = Some(vec![own, other(49000), other(49001)]);
     assert!(matches!(joined(&o).state, State::Inconclusive { .. }));
+}
+
+#[test]
+fn a_client_without_a_sidecar_makes_its_exchanges_in_order() {
+    let mut o = observation();
+    o.sidecar = None;
+    o.client = Some(ClientResult { connects: 2, ..client() });
+    o.servers = vec![request(1, "10.244.0.8:49000", TOKEN, "/1")];
+    waits(&joined(&o), "1 more connection");
+    o.servers.push(request(2, "10.244.0.8:49001", "other", "/other"));
+    o.servers.push(request(3, CURL, TOKEN, "/2"));
+    let two = joined(&o);
+    assert_eq!(two.state, State::Closed);
+    assert_eq!(hops(&two), ["destination token /1", "destination sockets+token /2"]);
+    // A source port that is used again at once is one more connection all the same.
+    o.servers = vec![request(1, CURL, TOKEN, "/1"), request(2, CURL, TOKEN, "/2")];
+    let again = joined(&o);
+    assert_eq!(again.state, State::Closed);
+    assert_eq!(hops(&again), ["destination sockets+token /1", "destination sockets+token /2"]);
+    o.servers.pop();
+    waits(&joined(&o), "1 more connection");
+}
+
+#[test]
+fn two_connections_may_leave_by_one_port_to_different_servers() {
+    let mut o = observation();
+    o.client = Some(ClientResult { connects: 2, ..client() });
+    let blocked = |to: &str| {
+        line(&[("downstream_remote_address", CURL), ("downstream_local_address", to), ("response_flags", "UH")])
+    };
+    o.sidecar = Some(vec![blocked("192.0.2.7:443")]);
+    waits(&joined(&o), "1 more connection");
+    o.sidecar = Some(vec![blocked("192.0.2.7:443"), blocked("192.0.2.8:443")]);
+    assert_eq!(joined(&o).state, State::Closed);
 }
 
 #[test]

@@ -19,6 +19,8 @@ use super::variable::{GatewayField, ObjectRef, Piece, Variable, pieces, position
 pub struct Values {
     /// `${namespace}`: where the scenario's objects go and its clients run.
     pub namespace: String,
+    /// `${namespace.NAME}`: the scenario's further namespaces.
+    pub namespaces: BTreeMap<String, String>,
     /// `${NAME.address}`, `${NAME.address.2}`: addresses of the external servers, by destination.
     pub destinations: BTreeMap<String, Vec<IpAddr>>,
     /// `${gateway.…}`.
@@ -96,6 +98,10 @@ impl Values {
     fn get(&self, variable: &Variable) -> Result<String, (String, Option<String>)> {
         match variable {
             Variable::Namespace => Ok(self.namespace.clone()),
+            Variable::OtherNamespace(name) => self.namespaces.get(name).cloned().ok_or_else(|| {
+                let help = super::load::did_you_mean(name, self.namespaces.keys().map(String::as_str));
+                (format!("no namespace `{name}`"), help)
+            }),
             Variable::Unused => Ok(self.unused.to_string()),
             Variable::Gateway(GatewayField::Host) => Ok(self.gateway.host.clone()),
             Variable::Gateway(GatewayField::Namespace) => Ok(self.gateway.namespace.clone()),
@@ -204,6 +210,7 @@ mod tests {
         let reference = ObjectRef { kind: "Service".into(), name: "my.x".into(), path: "$.spec.clusterIP".into() };
         Values {
             namespace: "ec-1".into(),
+            namespaces: BTreeMap::from([("other".into(), "ec-1-other".into())]),
             destinations: BTreeMap::from([("my-server".into(), vec![address("192.0.2.1"), address("192.0.2.2")])]),
             gateway: GatewayValues {
                 host: "gw.svc".into(),
@@ -222,6 +229,7 @@ mod tests {
             ("http://${my-server.address}:1234/", "http://192.0.2.1:1234/"),
             ("${my-server.address.2}${unused.address}", "192.0.2.2192.0.2.9"),
             ("a.${namespace}.svc", "a.ec-1.svc"),
+            ("a.${namespace.other}.svc", "a.ec-1-other.svc"),
             (
                 "${gateway.host} ${gateway.namespace} ${gateway.address} ${gateway.selector}",
                 "gw.svc istio-system 10.96.0.9 istio=egressgateway",
@@ -241,6 +249,8 @@ mod tests {
         assert_eq!(unknown.position, Some(Position { line: 2, column: 4 }));
         assert_eq!(unknown.to_string(), "no destination `my-servr` (line 2, column 4)");
         assert_eq!(unknown.help.as_deref(), Some("did you mean `my-server`?"));
+        assert_eq!(error("${namespace.othr}").message, "no namespace `othr`");
+        assert_eq!(error("${namespace.othr}").help.as_deref(), Some("did you mean `other`?"));
         assert!(error("${my-server.address.3}").message.contains("has 2 address(es), not 3"));
         assert!(error("${my-server.address.0}").message.contains("counted from 1"));
         assert!(error("${nonsense}").message.contains("unknown variable"));
@@ -255,7 +265,8 @@ mod tests {
     fn parts_of_a_scenario_are_expanded_with_their_keys() {
         let json = serde_json::json!({"${namespace}": ["${unused.address}", 1, null]});
         assert_eq!(expand_value(&json, &values()).unwrap(), serde_json::json!({"ec-1": ["192.0.2.9", 1, null]}));
-        let probe = Probe { from: "meshed".into(), curl: vec!["-k".into(), "${gateway.host}".into()] };
+        let probe =
+            Probe { from: "meshed".into(), curl: vec!["-k".into(), "${gateway.host}".into()], ..Probe::default() };
         assert_eq!(expand_in(&probe, &values()).unwrap().curl, ["-k", "gw.svc"]);
     }
 
@@ -264,6 +275,7 @@ mod tests {
         let probe = Probe {
             from: "meshed".into(),
             curl: vec!["${object.Pod.a $.x} ${object.Pod.a $.x}".into(), "${object.Pod.b $.y} ${namespace}".into()],
+            ..Probe::default()
         };
         let names: Vec<String> = references_in(&probe).iter().map(ToString::to_string).collect();
         assert_eq!(names, ["object.Pod.a $.x", "object.Pod.b $.y"]);

@@ -5,6 +5,7 @@
 //! need, and [`expand`] replaces variables once their values are known.
 
 pub mod expand;
+pub mod expect;
 mod json_schema;
 pub mod load;
 pub mod matcher;
@@ -12,13 +13,15 @@ pub mod model;
 pub mod plan;
 pub mod schema;
 pub mod variable;
+pub mod variant;
 
 pub use expand::{ExpandError, GatewayValues, Values, expand, expand_in, object_references, references_in};
-pub use json_schema::schema_json;
-pub use load::{LoadError, LoadErrors, load};
+pub use json_schema::{Language, schema_json};
+pub use load::{LoadError, LoadErrors, load, load_as};
 pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};
 pub use plan::{
-    Addresses, Capability, Lease, Lock, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection,
+    Addresses, Capability, Lease, Lock, Locks, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection,
     SkipReason, World, plan,
 };
 pub use variable::ObjectRef;
+pub use variant::{Circumstances, ClusterKind, InForce};

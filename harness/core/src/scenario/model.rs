@@ -95,7 +95,7 @@ impl Scenario {
 /// The clients of a scenario that declares none.
 #[must_use]
 pub fn default_clients() -> BTreeMap<String, ClientSpec> {
-    let client = |sidecar| ClientSpec { sidecar, annotations: BTreeMap::new() };
+    let client = |sidecar| ClientSpec { sidecar, annotations: BTreeMap::new(), namespace: None };
     BTreeMap::from([("meshed".to_owned(), client(true)), ("plain".to_owned(), client(false))])
 }
 

@@ -10,16 +10,18 @@ mod select;
 mod tests;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::model::{Scenario, ScenarioId, ScenarioSet};
-use super::schema::{Level, Scope};
+use super::schema::{Expect, Hop, Level, Scope};
+use super::variant::{Circumstances, InForce};
 
-pub use locks::Lock;
+pub use locks::{Lock, Locks};
+pub(in crate::scenario) use select::version;
 pub use world::{Addresses, World, WorldDestination};
 
 /// Which scenarios a run is asked for.
@@ -120,13 +122,15 @@ pub struct ProfileGroup {
 /// One scenario that runs.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// The scenario.
+    /// The scenario, with the expectations that count under the circumstances: it has no variants any more.
     pub scenario: Arc<Scenario>,
+    /// Which variants of its steps count.
+    pub variants: Vec<InForce>,
     /// How much of the mesh it takes for itself.
     pub lease: Lease,
-    /// What it holds alone while it runs: two scenarios of one group may run at the same time unless they have a lock
-    /// in common. Empty for [`Lease::Mesh`], beside which nothing runs.
-    pub locks: BTreeSet<Lock>,
+    /// What it holds while it runs: two scenarios may run at the same time unless these are in conflict
+    /// ([`Locks::conflict`]), be they of one plan or of two. Empty for [`Lease::Mesh`], beside which nothing runs.
+    pub locks: Locks,
 }
 
 /// How much of the mesh a scenario takes for itself while it runs.
@@ -191,20 +195,13 @@ impl PlanErrors {
 
 /// Selects, orders and groups scenarios, and merges the outside world that they need.
 ///
-/// `istio` is the version of the mesh; `None` (unknown yet) compares nothing.
-///
 /// # Errors
 /// [`PlanErrors`]: a filter or group that selects nothing, nothing selected at all, a version that is none, or external
 /// servers that two scenarios declare differently.
-pub fn plan(
-    set: &ScenarioSet,
-    selection: &Selection,
-    capabilities: &BTreeSet<Capability>,
-    istio: Option<&str>,
-) -> Result<Plan, PlanErrors> {
+pub fn plan(set: &ScenarioSet, selection: &Selection, on: &Circumstances) -> Result<Plan, PlanErrors> {
     let mut errors = Vec::new();
     let selected = select::select(set, selection, &mut errors);
-    let version = istio.and_then(|text| match select::version(text) {
+    let version = on.istio.as_deref().and_then(|text| match select::version(text) {
         Ok(version) => Some((text, version)),
         Err(error) => {
             errors.push(error);
@@ -213,7 +210,7 @@ pub fn plan(
     });
     let (mut skipped, mut unsupported, mut runs) = (Vec::new(), Vec::new(), Vec::new());
     for scenario in selected {
-        if let Some(lacking) = lacking(&scenario, capabilities) {
+        if let Some(lacking) = lacking(&scenario, &on.capabilities) {
             unsupported.push((scenario.id.clone(), lacking));
         } else if let Some(reason) = version.as_ref().and_then(|(text, v)| select::skip(&scenario, text, v)) {
             skipped.push((scenario.id.clone(), reason));
@@ -226,23 +223,26 @@ pub fn plan(
     }
     let world = World::merge(&runs, &mut errors);
     if errors.is_empty() {
-        // Of the whole set, so that runs of different selections keep out of each other's way, too.
-        let locks = locks::of_all(&set.scenarios);
-        let locks = set.scenarios.iter().map(|s| &s.id).zip(locks).collect();
-        Ok(Plan { groups: by_profile(runs, &locks), skipped, unsupported, world })
+        Ok(Plan { groups: by_profile(runs, on), skipped, unsupported, world })
     } else {
         Err(PlanErrors(errors))
     }
 }
 
+/// The first capability that a scenario needs and the cluster does not have: one that it requires, or the egress gateway
+/// where one of its expectations is about it.
 fn lacking(scenario: &Scenario, capabilities: &BTreeSet<Capability>) -> Option<Capability> {
     let required = scenario.file.requires.iter().filter_map(|word| word.parse().ok());
-    required.into_iter().find(|c| !capabilities.contains(c))
+    let about_the_gateway = |expect: &Expect| {
+        expect.hops().any(|hop| matches!(hop, Hop::Gateway(_))) || expect.proxy.iter().any(|look| look.of == "gateway")
+    };
+    let implied = scenario.file.steps.iter().any(|step| about_the_gateway(&step.expect));
+    required.chain(implied.then_some(Capability::EgressGateway)).find(|c| !capabilities.contains(c))
 }
 
 /// Groups by profile, each in the place of its first scenario; within a group those that run alone come last, so that
 /// they keep nobody waiting who could have run beside others.
-fn by_profile(runs: Vec<Arc<Scenario>>, locks: &BTreeMap<&ScenarioId, BTreeSet<Lock>>) -> Vec<ProfileGroup> {
+fn by_profile(runs: Vec<Arc<Scenario>>, on: &Circumstances) -> Vec<ProfileGroup> {
     let mut groups: Vec<(String, Vec<Arc<Scenario>>)> = Vec::new();
     for scenario in runs {
         match groups.iter_mut().find(|(profile, _)| *profile == scenario.file.mesh) {
@@ -250,23 +250,30 @@ fn by_profile(runs: Vec<Arc<Scenario>>, locks: &BTreeMap<&ScenarioId, BTreeSet<L
             None => groups.push((scenario.file.mesh.clone(), vec![scenario])),
         }
     }
-    groups.into_iter().map(|(profile, scenarios)| group(profile, scenarios, locks)).collect()
+    groups.into_iter().map(|(profile, scenarios)| group(profile, scenarios, on)).collect()
 }
 
-fn group(
-    profile: String,
-    mut scenarios: Vec<Arc<Scenario>>,
-    locks: &BTreeMap<&ScenarioId, BTreeSet<Lock>>,
-) -> ProfileGroup {
+fn group(profile: String, mut scenarios: Vec<Arc<Scenario>>, on: &Circumstances) -> ProfileGroup {
     let lease = |scenario: &Scenario| match scenario.file.scope {
         Scope::Namespace => Lease::Slot,
         Scope::Mesh => Lease::Mesh,
     };
     scenarios.sort_by_key(|scenario| lease(scenario));
-    let planned = scenarios.into_iter().map(|scenario| Planned {
+    let (scenarios, variants): (Vec<_>, Vec<_>) = scenarios.into_iter().map(|scenario| resolved(scenario, on)).unzip();
+    let planned = scenarios.into_iter().zip(variants).map(|(scenario, variants)| Planned {
         lease: lease(&scenario),
-        locks: locks.get(&scenario.id).cloned().unwrap_or_default(),
+        locks: locks::of(&scenario),
         scenario,
+        variants,
     });
     ProfileGroup { profile, scenarios: planned.collect() }
+}
+
+/// The scenario without variants, and those that count.
+fn resolved(scenario: Arc<Scenario>, on: &Circumstances) -> (Arc<Scenario>, Vec<InForce>) {
+    if scenario.file.steps.iter().all(|step| step.variants.is_empty()) {
+        return (scenario, Vec::new());
+    }
+    let (scenario, in_force) = scenario.under(on);
+    (Arc::new(scenario), in_force)
 }

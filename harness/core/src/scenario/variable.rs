@@ -28,6 +28,8 @@ impl fmt::Display for ObjectRef {
 pub enum Variable {
     /// `${namespace}`.
     Namespace,
+    /// `${namespace.NAME}`: one of the scenario's further namespaces.
+    OtherNamespace(String),
     /// `${NAME.address}`, counting from 1.
     Address(String, usize),
     /// `${gateway.host}` and its like.
@@ -61,7 +63,7 @@ impl std::str::FromStr for Variable {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
             format!(
-                "unknown variable `${{{text}}}`: expected namespace, DESTINATION.address, gateway.host, \
+                "unknown variable `${{{text}}}`: expected namespace, namespace.NAME, DESTINATION.address, gateway.host, \
                  gateway.namespace, gateway.address, gateway.selector, unused.address or object.KIND.NAME JSONPATH"
             )
         };
@@ -71,6 +73,7 @@ impl std::str::FromStr for Variable {
         let mut parts = text.split('.');
         match (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next()) {
             ("namespace", None, None, None) => Ok(Self::Namespace),
+            ("namespace", Some(name), None, None) if !name.is_empty() => Ok(Self::OtherNamespace(name.to_owned())),
             ("unused", Some("address"), None, None) => Ok(Self::Unused),
             ("gateway", Some("host"), None, None) => Ok(Self::Gateway(GatewayField::Host)),
             ("gateway", Some("namespace"), None, None) => Ok(Self::Gateway(GatewayField::Namespace)),

@@ -56,8 +56,14 @@ fn describe(scenario: &Scenario) {
         for manifest in &step.delete {
             println!("   delete {manifest}");
         }
+        for (destination, behaviour) in &step.set {
+            println!("   set {destination} {behaviour}");
+        }
         if let Some(probe) = &step.probe {
-            println!("   {}: curl {}", probe.from, probe.curl.join(" "));
+            println!("   {}: {probe}", probe.from);
+        }
+        for variant in &step.variants {
+            println!("   expects differently with {} ({})", variant.when, variant.because);
         }
     }
 }

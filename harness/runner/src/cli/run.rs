@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use egress_core::report::{self, ClusterInfo, Outcome, Report, ScenarioResult};
 use egress_core::scenario::schema::Level;
-use egress_core::scenario::{Capability, Order, Plan, Scenario, ScenarioSet, Selection, World, plan};
+use egress_core::scenario::{
+    Capability, Circumstances, ClusterKind, Order, Plan, Scenario, ScenarioSet, Selection, World, plan,
+};
 
 use super::execute::{self, Job};
 use super::source::SourceArguments;
@@ -111,9 +113,12 @@ impl SelectionArguments {
 
     /// The plan for this selection on a sandbox.
     pub(crate) fn plan(&self, set: &ScenarioSet, order: Order) -> Result<Plan, Failure> {
-        let capabilities = Capability::ALL.into_iter().collect();
-        let istio = crate::components::pinned_istio()?;
-        plan(set, &self.selection(order), &capabilities, Some(&istio)).map_err(|e| usage(e.render()))
+        let on = Circumstances {
+            capabilities: Capability::ALL.into(),
+            istio: Some(crate::components::pinned_istio()?),
+            cluster: Some(ClusterKind::Sandbox),
+        };
+        plan(set, &self.selection(order), &on).map_err(|e| usage(e.render()))
     }
 
     /// The selected scenarios, in the order of the set.

@@ -8,6 +8,6 @@ use super::Failure;
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(_: &Arguments) -> Result<ExitCode, Failure> {
-    println!("{}", egress_core::scenario::schema_json());
+    print!("{}", egress_core::scenario::schema_json());
     Ok(ExitCode::SUCCESS)
 }

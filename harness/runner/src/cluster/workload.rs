@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn a_client_says_whether_it_wants_a_sidecar() {
-        let spec = ClientSpec { sidecar: false, annotations: BTreeMap::from([("a".into(), "b".into())]) };
+        let spec =
+            ClientSpec { sidecar: false, annotations: BTreeMap::from([("a".into(), "b".into())]), namespace: None };
         let object = client_manifest("plain", &spec).expect("fixture");
         let template = &object["spec"]["template"]["metadata"];
         assert_eq!(template["labels"]["sidecar.istio.io/inject"], "false");

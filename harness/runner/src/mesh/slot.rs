@@ -36,7 +36,7 @@ pub struct Slot {
 /// The clients that every slot keeps warm.
 #[must_use]
 pub fn warm_clients() -> [(&'static str, ClientSpec); 2] {
-    let spec = |sidecar| ClientSpec { sidecar, annotations: BTreeMap::new() };
+    let spec = |sidecar| ClientSpec { sidecar, annotations: BTreeMap::new(), namespace: None };
     [("meshed", spec(true)), ("plain", spec(false))]
 }
 

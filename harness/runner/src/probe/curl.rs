@@ -98,6 +98,7 @@ pub fn parse(token: &str, output: &[u8]) -> Result<ClientResult, Incomplete> {
         stderr: lossy(stderr),
         local: socket(&written, "local"),
         remote: socket(&written, "remote"),
+        addresses: Vec::new(),
         total_ms: written["time_total"].as_f64().unwrap_or(0.0) * 1000.0,
         connects: written["num_connects"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or(0),
     })

@@ -48,6 +48,7 @@ impl<'a> Running<'a> {
     pub fn new(stage: &'a Stage, scenario: &'a Scenario, special: Vec<Workload>) -> Self {
         let values = Values {
             namespace: stage.namespace.clone(),
+            namespaces: std::collections::BTreeMap::new(),
             destinations: stage.world.destinations.clone(),
             gateway: GatewayValues {
                 host: format!("{GATEWAY_SERVICE}.{ISTIO_NAMESPACE}.svc.cluster.local"),

@@ -4,9 +4,9 @@
 //! are granted in the order in which they came, except that those of the profile in force go first and that one which
 //! must wait is passed by others, a bounded number of times. Start at [`Board::next`].
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use egress_core::scenario::Lock;
+use egress_core::scenario::Locks;
 
 /// Names a client's connection.
 pub(super) type Id = u64;
@@ -22,7 +22,7 @@ pub(super) struct Ask {
     /// The whole mesh, or one slot of it.
     pub(super) whole: bool,
     /// What nobody else may hold meanwhile.
-    pub(super) locks: BTreeSet<Lock>,
+    pub(super) locks: Locks,
 }
 
 /// What is to be done now.
@@ -181,7 +181,7 @@ impl Board {
     /// Whether a lease of a slot could run beside those that there are.
     fn compatible(&self, ask: &Ask) -> bool {
         ask.profile == self.profile
-            && self.active.values().all(|other| !other.whole && other.locks.is_disjoint(&ask.locks))
+            && self.active.values().all(|other| !other.whole && !other.locks.conflict(&ask.locks))
     }
 }
 
@@ -201,6 +201,8 @@ impl<I: Iterator> TakeWhileInclusive for I {}
 
 #[cfg(test)]
 mod tests {
+    use egress_core::scenario::Lock;
+
     use super::*;
 
     fn ask(profile: &str, whole: bool, locks: &[&str]) -> Ask {
@@ -339,8 +341,8 @@ mod tests {
                 assert!(active.len() <= board.slots && board.slots <= 3);
                 assert!(active.len() < 2 || active.iter().all(|a| !a.whole));
                 assert!(active.iter().all(|a| a.profile == board.profile));
-                let locks: usize = active.iter().map(|a| a.locks.len()).sum();
-                assert_eq!(active.iter().flat_map(|a| &a.locks).collect::<BTreeSet<_>>().len(), locks);
+                let apart = |a: &Ask, b: &Ask| !a.locks.conflict(&b.locks);
+                assert!(active.iter().enumerate().all(|(n, a)| active[..n].iter().all(|b| apart(a, b))));
             }
             assert_eq!(served, 30, "seed {seed}");
             assert!(board.is_idle());

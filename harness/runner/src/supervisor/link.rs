@@ -2,11 +2,11 @@
 //!
 //! Asks and waits for answers; what is done with a lease is [`crate::schedule`]'s business. Start at [`Link::open`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use egress_core::scenario::{Lock, World};
+use egress_core::scenario::{Locks, World};
 use futures::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
@@ -151,7 +151,7 @@ impl Link {
         &mut self,
         profile: &str,
         whole: bool,
-        locks: &BTreeSet<Lock>,
+        locks: &Locks,
         most_slots: usize,
         progress: &dyn Progress,
     ) -> Result<Grant, EnvironmentError> {

@@ -4,13 +4,13 @@
 //! Plain data; nothing here acts. `Down` and `Ended` keep their form from build to build, so that `down` can end the mesh
 //! of another one. Start at [`ToSupervisor`] and [`ToClient`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use egress_core::scenario::{Lock, World};
+use egress_core::scenario::{Locks, World};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
@@ -53,7 +53,7 @@ pub(super) enum ToSupervisor {
     /// These external servers are wanted as long as this client is here.
     World(World),
     /// A lease is wanted, all or nothing.
-    Lease { profile: String, whole: bool, locks: BTreeSet<Lock>, most_slots: usize },
+    Lease { profile: String, whole: bool, locks: Locks, most_slots: usize },
     /// The lease is over: what was applied, and how many requests the slot's clients have sent.
     Release { live: Vec<Applied>, probes: u32 },
     /// The client goes, and wants to know how the mesh ended if it ends.

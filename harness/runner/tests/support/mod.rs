@@ -9,7 +9,7 @@ use egress_conformance::progress::{Console, Quiet};
 use egress_conformance::schedule::session::{Session, SessionOptions, default_jobs};
 use egress_conformance::supervisor::protocol::Purpose;
 use egress_core::report::ScenarioResult;
-use egress_core::scenario::{Capability, Plan, Planned, ScenarioSet, Selection, plan};
+use egress_core::scenario::{Capability, Circumstances, ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
 use tokio::runtime::Runtime;
 
 /// This process's part in the mesh.
@@ -25,9 +25,13 @@ impl Mesh {
     /// For the scenarios of a set; nothing is started yet.
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
         let istio = components::pinned_istio().map_err(|e| e.to_string())?;
-        let capabilities = Capability::ALL.into_iter().collect();
+        let circumstances = Circumstances {
+            capabilities: Capability::ALL.into_iter().collect(),
+            istio: Some(istio),
+            cluster: Some(ClusterKind::Sandbox),
+        };
         Ok(Arc::new(Self {
-            plan: plan(set, &Selection::default(), &capabilities, Some(&istio)).map_err(|e| e.render())?,
+            plan: plan(set, &Selection::default(), &circumstances).map_err(|e| e.render())?,
             runtime: Runtime::new().map_err(|e| e.to_string())?,
             session: Mutex::new(None),
             console: Console::new(),

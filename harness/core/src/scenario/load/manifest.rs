@@ -10,7 +10,7 @@ use super::error::Problem;
 use super::node::{Content, Node, Place};
 use super::scope;
 use crate::scenario::model::ManifestObject;
-use crate::scenario::schema::{Hop, ScenarioFile, Scope};
+use crate::scenario::schema::{Hop, ScenarioFile, Scope, Step};
 
 pub(super) const OWN: &str = "${namespace}";
 pub(super) const GATEWAYS: &str = "${gateway.namespace}";
@@ -29,8 +29,8 @@ pub(super) fn check(
 ) {
     let made = manifests.values().flatten().filter(|n| text(n, "kind") == Some("Namespace"));
     let made: BTreeSet<&str> = made.filter_map(|n| text(n.get("metadata")?, "name")).collect();
-    let through_gateway = file.steps.iter().flat_map(|s| s.expect.path.iter().flatten());
-    let through_gateway = through_gateway.into_iter().any(|hop| matches!(hop, Hop::Gateway(_)));
+    let through_gateway =
+        file.steps.iter().flat_map(Step::expectations).any(|e| e.hops().any(|hop| matches!(hop, Hop::Gateway(_))));
     for node in nodes {
         if !matches!(node.content, Content::Map(_)) {
             report(problems, node.place, format!("expected a Kubernetes object, found {}", node.kind()), None);
@@ -65,14 +65,20 @@ fn required(node: &Node, key: &str, name: &str, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Whether a scenario may use a namespace: its own, the gateway's, or one that a manifest of it makes.
+/// Whether a scenario may use a namespace: its own ones, the gateway's, or one that a manifest of it makes. (Whether a
+/// further namespace is declared is checked where variables are.)
 pub(super) fn namespace(name: &str, made: &BTreeSet<&str>) -> Result<(), (String, Option<String>)> {
-    if name == OWN || name == GATEWAYS || made.contains(name) {
+    if is_own(name) || name == GATEWAYS || made.contains(name) {
         return Ok(());
     }
     let help = did_you_mean(name, [OWN, GATEWAYS])
         .unwrap_or_else(|| format!("the scenario's own is {OWN}, the gateway's is {GATEWAYS}"));
     Err((format!("the namespace `{name}` is not declared"), Some(help)))
+}
+
+/// Whether this is the scenario's own namespace or a further one of it.
+pub(super) fn is_own(name: &str) -> bool {
+    name == OWN || name.starts_with("${namespace.")
 }
 
 pub(super) fn text<'a>(node: &'a Node, key: &str) -> Option<&'a str> {

@@ -2,11 +2,14 @@
 //!
 //! Start at [`matchers`].
 
-use crate::scenario::matcher::{Form, Matcher, Scalar};
+use crate::scenario::matcher::{Form, Matcher, Scalar, Seen};
 use crate::scenario::schema::{Expect, Hop};
 use crate::scenario::variable::variables;
 
 use super::node::escape;
+
+/// No request takes one hop more often than this.
+const MOST_TIMES: u32 = 1000;
 
 /// Every matcher of an expectation, with its JSON pointer below the expectation.
 pub(super) fn matchers(expect: &Expect) -> Vec<(String, &Matcher)> {
@@ -18,18 +21,19 @@ pub(super) fn matchers(expect: &Expect) -> Vec<(String, &Matcher)> {
             ("body", &client.body),
             ("stderr", &client.stderr),
             ("remote", &client.remote),
+            ("addresses", &client.addresses),
         ];
         all.extend(fields.into_iter().filter_map(|(f, m)| Some((format!("/client/{f}"), m.as_ref()?))));
         all.extend(client.headers.iter().map(|(name, m)| (format!("/client/headers/{}", escape(name)), m)));
     }
-    for (n, hop) in expect.path.iter().flatten().enumerate() {
+    for (place, hop) in hops(expect) {
+        let base = format!("{place}/{}", hop_name(hop));
+        all.extend(times(hop).map(|m| (format!("{base}/times"), m)));
         match hop {
             Hop::Sidecar(proxy) | Hop::Gateway(proxy) => {
-                let base = format!("/path/{n}/{}", hop_name(hop));
                 all.extend(proxy.fields.iter().map(|(f, m)| (format!("{base}/{f}"), m)));
             }
             Hop::Destination(server) => {
-                let base = format!("/path/{n}/destination");
                 let fields = [("sni", &server.sni), ("host", &server.host)];
                 all.extend(fields.into_iter().filter_map(|(f, m)| Some((format!("{base}/{f}"), m.as_ref()?))));
                 all.extend(server.headers.iter().map(|(h, m)| (format!("{base}/headers/{}", escape(h)), m)));
@@ -39,6 +43,30 @@ pub(super) fn matchers(expect: &Expect) -> Vec<(String, &Matcher)> {
     all.extend(expect.apply.iter().map(|apply| ("/apply/rejected".to_owned(), &apply.rejected)));
     all.extend(expect.objects.iter().enumerate().map(|(n, object)| (format!("/objects/{n}/is"), &object.is)));
     all
+}
+
+/// Every hop of an expectation, with its JSON pointer below the expectation.
+fn hops(expect: &Expect) -> impl Iterator<Item = (String, &Hop)> {
+    let path = expect.path.iter().map(|path| ("/path".to_owned(), path));
+    let paths = expect.paths.iter().flatten().enumerate().map(|(n, path)| (format!("/paths/{n}"), path));
+    path.chain(paths).flat_map(|(at, path)| path.iter().enumerate().map(move |(n, hop)| (format!("{at}/{n}"), hop)))
+}
+
+/// How many times a hop is taken, where it says so.
+pub(super) fn times(hop: &Hop) -> Option<&Matcher> {
+    match hop {
+        Hop::Sidecar(proxy) | Hop::Gateway(proxy) => proxy.times.as_ref(),
+        Hop::Destination(server) => server.times.as_ref(),
+    }
+}
+
+/// Whether a matcher is a number of times, from 1.
+pub(super) fn counts(matcher: &Matcher) -> Result<(), String> {
+    let accepts = |n: u32| matcher.accepts(&Seen::Text(n.to_string().into()));
+    if accepts(0) || matcher.accepts(&Seen::Absent) {
+        return Err("`times` counts from 1: a hop that is not taken is not on the path".to_owned());
+    }
+    if (1..=MOST_TIMES).any(accepts) { Ok(()) } else { Err(format!("`times` fits no number from 1 to {MOST_TIMES}")) }
 }
 
 /// The word for a hop.

@@ -16,6 +16,9 @@ use crate::scenario::variable::{RESERVED, Variable, position_of, variables};
 /// What a name must look like, in words.
 pub(super) const LABEL: &str = "lower-case letters, digits and `-`, beginning and ending with a letter or digit";
 
+/// How long the name of a further namespace may be: the cluster's name for it begins with that of the scenario's own.
+const NAMESPACE: usize = 30;
+
 /// Whether a name can be part of a DNS name, an object's name and a variable.
 pub(super) fn is_label(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -27,6 +30,7 @@ pub(super) struct Names<'a> {
     pub(super) clients: BTreeMap<String, ClientSpec>,
     pub(super) destinations: &'a BTreeMap<String, DestinationSpec>,
     pub(super) manifests: BTreeSet<&'a str>,
+    pub(super) namespaces: &'a [String],
     profiles: &'a [String],
 }
 
@@ -40,6 +44,7 @@ impl<'a> Names<'a> {
             clients: file.clients.clone().unwrap_or_else(default_clients),
             destinations: &file.destinations,
             manifests: manifests.map(String::as_str).collect(),
+            namespaces: &file.namespaces,
             profiles,
         }
     }
@@ -53,6 +58,15 @@ impl<'a> Names<'a> {
         Err((format!("`{name}` is no destination of this scenario"), help))
     }
 
+    pub(super) fn namespace(&self, name: &str) -> Result<(), (String, Option<String>)> {
+        if self.namespaces.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        let help = did_you_mean(name, self.namespaces.iter().map(String::as_str))
+            .or_else(|| Some("declare it under `namespaces`".to_owned()));
+        Err((format!("`{name}` is no namespace of this scenario"), help))
+    }
+
     /// What `upstream` may be: a destination, the gateway, or an address.
     pub(super) fn upstream(&self, word: &str) -> Result<(), (String, Option<String>)> {
         let address = word.parse::<IpAddr>().is_ok() || word.parse::<SocketAddr>().is_ok() || word.contains("${");
@@ -60,7 +74,11 @@ impl<'a> Names<'a> {
     }
 
     fn variable(&self, variable: &Variable) -> Result<(), (String, Option<String>)> {
-        let Variable::Address(name, n) = variable else { return Ok(()) };
+        let (name, n) = match variable {
+            Variable::Address(name, n) => (name, n),
+            Variable::OtherNamespace(name) => return self.namespace(name),
+            _ => return Ok(()),
+        };
         self.destination(name)?;
         let mut spec = &self.destinations[name];
         if let Some(shared) = spec.beside.as_ref().and_then(|other| self.destinations.get(other)) {
@@ -86,16 +104,14 @@ pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problem
         report(root.at("/mesh").place, format!("there is no mesh profile `{}`", file.mesh), help);
     }
     for (n, word) in file.requires.iter().enumerate() {
-        if let Err(message) = word.parse::<Capability>() {
-            let help = did_you_mean(word, Capability::ALL.map(Capability::as_str));
+        if let Err((message, help)) = capability(word) {
             report(root.at(&format!("/requires/{n}")).place, message, help);
         }
     }
     if let Some(wanted) = &file.istio
-        && let Err(error) = semver::VersionReq::parse(wanted)
+        && let Err((message, help)) = versions(wanted)
     {
-        let message = format!("`istio`: `{wanted}` is no range of versions: {error}");
-        report(root.at("/istio").place, message, Some("write it like \">=1.22\" or \">=1.22, <1.30\"".into()));
+        report(root.at("/istio").place, message, Some(help));
     }
     if file.steps.is_empty() {
         report(root.at("/steps").place, "a scenario needs at least one step".into(), None);
@@ -103,6 +119,22 @@ pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problem
     for name in names.clients.keys().filter(|name| !is_label(name) || *name == "gateway") {
         let message = format!("`{name}` cannot name a client: expected {LABEL}, and not `gateway`");
         report(root.key_place("/clients", name), message, None);
+    }
+    for (name, spec) in &names.clients {
+        if let Some(namespace) = &spec.namespace
+            && let Err((message, help)) = names.namespace(namespace)
+        {
+            report(root.at(&format!("/clients/{}/namespace", escape(name))).place, message, help);
+        }
+    }
+    for (n, name) in file.namespaces.iter().enumerate() {
+        let place = root.at(&format!("/namespaces/{n}")).place;
+        if !is_label(name) || name.len() > NAMESPACE {
+            let message = format!("`{name}` cannot name a namespace: expected {LABEL}, at most {NAMESPACE} of them");
+            report(place, message, None);
+        } else if file.namespaces[..n].contains(name) {
+            report(place, format!("`{name}` is declared twice"), None);
+        }
     }
     for (name, spec) in &file.destinations {
         destination(name, spec, file, root, names, &mut report);
@@ -112,6 +144,20 @@ pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problem
         let help = did_you_mean(name, names.manifests.iter().copied());
         report(root.key_place("/inert", name), format!("there is no manifest `{name}` beside the scenario"), help);
     }
+}
+
+/// A capability that there is, or what is wrong with the word, and help.
+pub(super) fn capability(word: &str) -> Result<(), (String, Option<String>)> {
+    let known = Capability::ALL.map(Capability::as_str);
+    word.parse::<Capability>().map(drop).map_err(|message| (message, did_you_mean(word, known)))
+}
+
+/// A range of versions of Istio, or what is wrong with it, and help.
+pub(super) fn versions(wanted: &str) -> Result<(), (String, String)> {
+    semver::VersionReq::parse(wanted).map(drop).map_err(|error| {
+        let message = format!("`istio`: `{wanted}` is no range of versions: {error}");
+        (message, "write it like \">=1.22\" or \">=1.22, <1.30\"".to_owned())
+    })
 }
 
 fn destination(
@@ -203,6 +249,7 @@ fn variable_help(text: &str, names: &Names<'_>) -> Option<String> {
     let own = names.destinations.keys().map(|name| format!("{name}.address"));
     let fixed =
         ["namespace", "gateway.host", "gateway.namespace", "gateway.address", "gateway.selector", "unused.address"];
-    let known: Vec<String> = fixed.into_iter().map(str::to_owned).chain(own).collect();
+    let others = names.namespaces.iter().map(|name| format!("namespace.{name}"));
+    let known: Vec<String> = fixed.into_iter().map(str::to_owned).chain(own).chain(others).collect();
     did_you_mean(inner, known.iter().map(String::as_str))
 }

@@ -1,10 +1,10 @@
-//! The rule of `scope: namespace`: nothing that a scenario makes reaches clients of other namespaces.
+//! The rule of `scope: namespace`: nothing that a scenario makes reaches clients that are not its own.
 //!
 //! Says nothing about what scenarios share on purpose, such as a port of the gateway: those become locks when a run is
 //! planned. Start at [`check`].
 
 use super::error::Problem;
-use super::manifest::{GATEWAYS, report, text};
+use super::manifest::{GATEWAYS, is_own, report, text};
 use super::node::{Content, Node};
 
 const EXPORT_ANNOTATION: &str = "networking.istio.io/exportTo";
@@ -104,7 +104,8 @@ fn export(node: &Node, through_gateway: bool, problems: &mut Vec<Problem>) {
     let selects = kind == "DestinationRule" && spec.is_some_and(|s| s.get("workloadSelector").is_some());
     let may_reach_gateway = through_gateway && !at_gateway && !selects;
     let seen = found.as_ref().unwrap_or(&empty);
-    let fits = seen.contains(&".") && seen.iter().all(|to| *to == "." || (*to == GATEWAYS && may_reach_gateway));
+    let own = |to: &str| to == "." || is_own(to);
+    let fits = seen.iter().any(|to| own(to)) && seen.iter().all(|to| own(to) || (*to == GATEWAYS && may_reach_gateway));
     if fits {
         return;
     }

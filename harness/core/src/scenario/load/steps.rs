@@ -1,4 +1,4 @@
-//! Steps: what each applies, sends and expects, in words that fit together.
+//! Steps: what each changes and sends, in words that fit together, and that what is blocked has its positive control.
 //!
 //! Start at [`check`].
 
@@ -6,27 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::did_you_mean;
 use super::error::Problem;
-use super::matchers::{fault, hop_name, matchers, words};
 use super::node::{Node, Place};
-use super::references::Names;
+use super::references::{self, Names};
+use super::{expects, probes};
 use crate::scenario::matcher::{Matcher, Seen};
-use crate::scenario::schema::{Hop, Probe, ScenarioFile, Source, Step};
-
-/// Arguments of curl that the harness itself gives, and how it uses them.
-const OWN_ARGUMENTS: [(&str, &str); 12] = [
-    ("-A", "the User-Agent carries the probe's token"),
-    ("--user-agent", "the User-Agent carries the probe's token"),
-    ("-w", "the result is written that way"),
-    ("--write-out", "the result is written that way"),
-    ("-o", "the body is kept that way"),
-    ("--output", "the body is kept that way"),
-    ("-D", "the headers are kept that way"),
-    ("--dump-header", "the headers are kept that way"),
-    ("-K", "a probe says in the scenario what it does"),
-    ("--config", "a probe says in the scenario what it does"),
-    ("--local-port", "each probe has source ports of its own"),
-    ("--next", "a probe is one request"),
-];
+use crate::scenario::schema::{Expect, Hop, ScenarioFile, Step, When};
 
 /// Reports what is wrong with the steps of a scenario.
 pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problems: &mut Vec<Problem>) {
@@ -40,33 +24,56 @@ pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problem
         seen.entry(&step.name).or_insert(n);
         one.manifests(&mut applied);
         one.whole();
-        one.probe();
+        if let Some(probe) = &step.probe {
+            probes::check(probe, root, &format!("/steps/{n}/probe"), names, one.problems);
+        }
         one.control();
-        one.path();
-        one.objects();
-        one.proxies();
-        one.matchers();
+        one.set();
+        one.expectation(&step.expect, "/expect");
+        one.variants();
     }
 }
 
-/// Whether a step expects that its request reaches no server.
-pub(super) fn blocked(step: &Step) -> bool {
-    step.probe.is_some()
-        && match &step.expect.path {
-            Some(path) => !path.iter().any(|hop| matches!(hop, Hop::Destination(_))),
-            None => exit(step).is_some_and(|exit| !exit.accepts(&success())),
-        }
+/// Whether a step expects, under whatever circumstances, that its request reaches no server, or its name nothing.
+fn blocked(step: &Step) -> bool {
+    step.expectations().any(|expect| expects_block(step, &expect))
 }
 
-/// Whether a step expects that its request reaches a server.
+fn expects_block(step: &Step, expect: &Expect) -> bool {
+    let Some(probe) = &step.probe else { return false };
+    if probe.resolve.is_some() {
+        return addresses(expect).is_some_and(|addresses| addresses.accepts(&Seen::Absent));
+    }
+    match expect.exchanges() {
+        Some(exchanges) => !exchanges.last().is_some_and(|last| arrives(last)),
+        None => exit(expect).is_some_and(|exit| !exit.accepts(&success())),
+    }
+}
+
+/// Whether a step shows, on its own account, that a request reaches a server, or that a name leads somewhere.
 fn positive(step: &Step) -> bool {
-    let arrives = step.expect.path.iter().flatten().any(|hop| matches!(hop, Hop::Destination(_)));
-    let succeeds = exit(step).is_some_and(|exit| exit.accepts(&success()));
-    step.probe.is_some() && !blocked(step) && (arrives || succeeds)
+    let expect = &step.expect;
+    let Some(probe) = &step.probe else { return false };
+    if expects_block(step, expect) {
+        return false;
+    }
+    if probe.resolve.is_some() {
+        return addresses(expect).is_some();
+    }
+    let arrived = expect.exchanges().is_some_and(|exchanges| exchanges.last().is_some_and(|last| arrives(last)));
+    arrived || exit(expect).is_some_and(|exit| exit.accepts(&success()))
 }
 
-fn exit(step: &Step) -> Option<&Matcher> {
-    step.expect.client.as_ref()?.exit.as_ref()
+fn arrives(path: &[Hop]) -> bool {
+    path.iter().any(|hop| matches!(hop, Hop::Destination(_)))
+}
+
+fn exit(expect: &Expect) -> Option<&Matcher> {
+    expect.client.as_ref()?.exit.as_ref()
+}
+
+fn addresses(expect: &Expect) -> Option<&Matcher> {
+    expect.client.as_ref()?.addresses.as_ref()
 }
 
 fn success() -> Seen<'static> {
@@ -113,46 +120,16 @@ impl<'a> Check<'a, '_> {
     fn whole(&mut self) {
         let step = self.step;
         let looks = !step.expect.objects.is_empty() || !step.expect.proxy.is_empty();
-        if step.apply.is_empty() && step.delete.is_empty() && step.probe.is_none() && !looks {
-            let help = "a step applies, deletes, probes, or looks at objects or proxies".to_owned();
+        let changes = !step.apply.is_empty() || !step.delete.is_empty() || !step.set.is_empty();
+        if !changes && step.probe.is_none() && !looks {
+            let help = "a step applies, deletes, sets, probes, or looks at objects or proxies".to_owned();
             self.report("", format!("step `{}` does nothing", step.name), Some(help));
         }
-        if step.expect.apply.is_some() && step.apply.is_empty() {
-            self.report("/expect/apply", "`expect.apply` needs something that is applied".into(), None);
-        }
-        let answers = [("client", step.expect.client.is_some()), ("path", step.expect.path.is_some())];
-        for (key, there) in answers {
-            if there && step.probe.is_none() {
-                let help = Some("add a `probe`, or remove it".to_owned());
-                self.report(&format!("/expect/{key}"), format!("`expect.{key}` needs a probe"), help);
-            }
-        }
-        if step.probe.is_some() && !answers.iter().any(|(_, there)| *there) {
+        let shows = |expect: &Expect| expect.client.is_some() || expect.exchanges().is_some();
+        if step.probe.is_some() && !shows(&step.expect) {
             let help =
                 Some("say under `expect` what the client sees (`client`) and which way it takes (`path`)".to_owned());
             self.report("/probe", "a probe without an expectation proves nothing".into(), help);
-        }
-    }
-
-    fn probe(&mut self) {
-        let Some(Probe { from, curl }) = &self.step.probe else { return };
-        if !self.names.clients.contains_key(from) {
-            let help = did_you_mean(from, self.names.clients.keys().map(String::as_str))
-                .or_else(|| Some("declare it under `clients`".to_owned()));
-            self.report("/probe/from", format!("`{from}` is no client of this scenario"), help);
-        }
-        if curl.is_empty() {
-            self.report("/probe/curl", "`curl` needs at least a URL".into(), None);
-        }
-        for (n, argument) in curl.iter().enumerate() {
-            let own = OWN_ARGUMENTS.iter().find(|(own, _)| {
-                let long = own.starts_with("--");
-                argument == own || (!long && argument.starts_with(own)) || argument.starts_with(&format!("{own}="))
-            });
-            if let Some((own, why)) = own {
-                let message = format!("curl's `{own}` belongs to the harness: {why}");
-                self.report(&format!("/probe/curl/{n}"), message, None);
-            }
         }
     }
 
@@ -160,7 +137,12 @@ impl<'a> Check<'a, '_> {
         let Some(control) = &self.step.control else {
             if blocked(self.step) {
                 let message = format!("step `{}` expects a blocked request and names no `control`", self.step.name);
-                let positives = self.file.steps.iter().filter(|s| positive(s)).map(|s| format!("`{}`", s.name));
+                let positives = self
+                    .file
+                    .steps
+                    .iter()
+                    .filter(|s| positive(s) && s.name != self.step.name)
+                    .map(|s| format!("`{}`", s.name));
                 let positives = positives.collect::<Vec<_>>().join(", ");
                 let help = match positives.as_str() {
                     "" => "add a step which shows that the request can succeed, and name it".to_owned(),
@@ -181,6 +163,10 @@ impl<'a> Check<'a, '_> {
                 let help = Some("name a step whose probe reaches a destination".to_owned());
                 self.report("/control", message, help);
             }
+            _ if *control == self.step.name => {
+                let help = Some("name another step, which arrives whatever the circumstances".to_owned());
+                self.report("/control", "a step is no control of itself".into(), help);
+            }
             _ if !blocked(self.step) => {
                 let message = "only a probe that is expected to be blocked has a `control`".to_owned();
                 self.report("/control", message, None);
@@ -189,100 +175,49 @@ impl<'a> Check<'a, '_> {
         }
     }
 
-    fn path(&mut self) {
-        let path = self.step.expect.path.as_deref().unwrap_or_default();
-        let client = self.step.probe.as_ref().and_then(|p| Some((&p.from, self.names.clients.get(&p.from)?)));
-        let rank = |hop: &Hop| match hop {
-            Hop::Sidecar(_) => 0,
-            Hop::Gateway(_) => 1,
-            Hop::Destination(_) => 2,
-        };
-        for (n, hop) in path.iter().enumerate() {
-            let at = format!("/expect/path/{n}");
-            if let Some(before) = n.checked_sub(1).map(|b| &path[b])
-                && rank(before) >= rank(hop)
+    fn set(&mut self) {
+        for name in self.step.set.keys() {
+            if let Err((message, help)) = self.names.destination(name) {
+                let place = Some(self.root.key_place(&format!("{}/set", self.base), name));
+                self.problems.push(Problem { message, help, place });
+            }
+        }
+    }
+
+    fn variants(&mut self) {
+        for (n, variant) in self.step.variants.iter().enumerate() {
+            let at = format!("/variants/{n}");
+            if variant.when == When::default() {
+                let help = "say for which `istio`, `capability` or `cluster` it is".to_owned();
+                self.report(&format!("{at}/when"), "a variant needs circumstances".into(), Some(help));
+            }
+            if let Some(wanted) = &variant.when.istio
+                && let Err((message, help)) = references::versions(wanted)
             {
-                let message = format!("a path cannot go from `{}` to `{}`", hop_name(before), hop_name(hop));
-                self.report(&at, message, Some("the order is sidecar, gateway, destination".into()));
+                self.report(&format!("{at}/when/istio"), message, Some(help));
             }
-            match hop {
-                Hop::Sidecar(_) => {
-                    if let Some((name, spec)) = client
-                        && !spec.sidecar
-                    {
-                        let message = format!("the client `{name}` has no sidecar, so no path of it begins there");
-                        self.report(&at, message, None);
-                    }
-                }
-                Hop::Gateway(_) => {}
-                Hop::Destination(server) => {
-                    if let Err((message, help)) = self.names.destination(&server.name) {
-                        self.report(&format!("{at}/destination/name"), message, help);
-                    }
-                    let gateway = path.iter().any(|h| matches!(h, Hop::Gateway(_)));
-                    if server.source.is_some_and(|s| (s == Source::Gateway) != gateway) {
-                        let message = match gateway {
-                            true => "behind a gateway the server sees the gateway's address, not the client's",
-                            false => "without a gateway on the path the server cannot see its address",
-                        };
-                        self.report(&format!("{at}/destination/source"), message.to_owned(), None);
-                    }
-                }
-            }
-            if let Hop::Sidecar(proxy) | Hop::Gateway(proxy) = hop
-                && let Some(upstream) = proxy.fields.get("upstream")
+            if let Some(word) = &variant.when.capability
+                && let Err((message, help)) = references::capability(word)
             {
-                for word in words(upstream) {
-                    if let Err((message, _)) = self.names.upstream(word) {
-                        let near = self.names.destinations.keys().map(String::as_str).chain(["gateway"]);
-                        let help = did_you_mean(word, near)
-                            .or_else(|| Some("expected a destination, `gateway`, or an address".to_owned()));
-                        self.report(&format!("{at}/{}/upstream", hop_name(hop)), message, help);
-                    }
-                }
+                self.report(&format!("{at}/when/capability"), message, help);
             }
+            if !variant.because.starts_with("https://") {
+                let help = "link the issue, change or release note that says so".to_owned();
+                self.report(
+                    &format!("{at}/because"),
+                    format!("`because` is no link: `{}`", variant.because),
+                    Some(help),
+                );
+            }
+            if variant.expect.is_empty() {
+                self.report(&format!("{at}/expect"), "the variant expects nothing else".into(), None);
+            }
+            self.expectation(&variant.expect, &format!("{at}/expect"));
         }
     }
 
-    fn objects(&mut self) {
-        for (n, object) in self.step.expect.objects.iter().enumerate() {
-            let at = format!("/expect/objects/{n}");
-            if object.name.is_some() == object.selector.is_some() {
-                self.report(&at, "expected either `name` or `selector`".into(), None);
-            }
-            if let Err(error) = serde_json_path::JsonPath::parse(&object.at) {
-                self.report(&format!("{at}/at"), format!("`{}` is no JSON path: {error}", object.at), None);
-            }
-            let namespace = object.namespace.as_deref().unwrap_or("${namespace}");
-            if let Err((message, help)) = super::manifest::namespace(namespace, &BTreeSet::new()) {
-                self.report(&format!("{at}/namespace"), message, help);
-            }
-        }
-    }
-
-    fn proxies(&mut self) {
-        for (n, proxy) in self.step.expect.proxy.iter().enumerate() {
-            let at = format!("/expect/proxy/{n}");
-            if proxy.listener.is_some() == proxy.cluster.is_some() {
-                self.report(&at, "expected either `listener` or `cluster`".into(), None);
-            }
-            let clients = || self.names.clients.iter().filter(|(_, spec)| spec.sidecar).map(|(name, _)| name.as_str());
-            if proxy.of != "gateway" && !clients().any(|name| name == proxy.of) {
-                let message = match self.names.clients.contains_key(&proxy.of) {
-                    true => format!("the client `{}` has no sidecar to look at", proxy.of),
-                    false => format!("`{}` is neither `gateway` nor a client of this scenario", proxy.of),
-                };
-                let help = did_you_mean(&proxy.of, clients().chain(["gateway"]));
-                self.report(&format!("{at}/of"), message, help);
-            }
-        }
-    }
-
-    fn matchers(&mut self) {
-        for (below, matcher) in matchers(&self.step.expect) {
-            if let Some(fault) = fault(matcher) {
-                self.report(&format!("/expect{below}"), fault, None);
-            }
-        }
+    fn expectation(&mut self, expect: &Expect, below: &str) {
+        let base = format!("{}{below}", self.base);
+        expects::check(expect, self.step, (self.root, &base), self.names, self.problems);
     }
 }

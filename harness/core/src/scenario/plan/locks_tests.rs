@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::*;
-use crate::scenario::load;
+use crate::scenario::{Language, load_as};
 
 /// A set of scenarios, each with one manifest; `HEAD` of each is given as text.
 fn set(scenarios: &[(&str, &str, &str)]) -> ScenarioSet {
@@ -21,23 +21,25 @@ fn set(scenarios: &[(&str, &str, &str)]) -> ScenarioSet {
             files.insert(PathBuf::from(format!("scenarios/{id}/m.yaml")), (*manifest).to_owned());
         }
     }
-    load(&files, &["registry-only".to_owned()]).unwrap_or_else(|e| panic!("{}", e.render(false)))
+    load_as(Language::Whole, &files, &["registry-only".to_owned()]).unwrap_or_else(|e| panic!("{}", e.render(false)))
 }
 
-fn locks(scenarios: &[(&str, &str, &str)]) -> Vec<BTreeSet<Lock>> {
-    let capabilities = Capability::ALL.into();
-    let plan = plan(&set(scenarios), &Selection::default(), &capabilities, None).unwrap();
+fn everything() -> Circumstances {
+    Circumstances { capabilities: Capability::ALL.into(), ..Circumstances::default() }
+}
+
+fn locks(scenarios: &[(&str, &str, &str)]) -> Vec<Locks> {
+    let plan = plan(&set(scenarios), &Selection::default(), &everything()).unwrap();
     plan.scenarios().map(|planned| planned.locks.clone()).collect()
 }
 
-/// Whether two scenarios with these manifests may run at the same time, whatever a third one does.
+/// Whether two scenarios with these manifests may run at the same time, planned together or apart.
 fn beside(one: &str, two: &str) -> bool {
-    let alone = locks(&[("g/a", "", one), ("g/b", "", two)]);
-    let third = gateway(443, "TLS", "c.example");
-    let crowded = locks(&[("g/a", "", one), ("g/b", "", two), ("g/c", "", &third)]);
-    let apart = |locks: &[BTreeSet<Lock>]| locks[0].is_disjoint(&locks[1]);
-    assert_eq!(apart(&alone), apart(&crowded), "{alone:?} {crowded:?}");
-    apart(&alone)
+    let together = locks(&[("g/a", "", one), ("g/b", "", two)]);
+    let apart = [locks(&[("g/a", "", one)]), locks(&[("g/b", "", two)])].concat();
+    assert_eq!(together, apart);
+    assert_eq!(together[0].conflict(&together[1]), together[1].conflict(&together[0]));
+    !together[0].conflict(&together[1])
 }
 
 fn gateway(port: u16, protocol: &str, hosts: &str) -> String {
@@ -89,8 +91,6 @@ fn a_wildcard_conflicts_with_what_it_includes() {
     assert!(!beside(&tls("\"*.a.com\""), &tls("\"*.x.a.com\"")));
     assert!(beside(&tls("\"*.a.com\""), &tls("a.com")));
     assert!(beside(&tls("\"*.a.com\""), &tls("\"*.b.com\"")));
-    let wide = locks(&[("g/a", "", &tls("\"*\"")), ("g/b", "", &tls("b.com")), ("g/c", "", &tls("c.com"))]);
-    assert!(wide[1].is_disjoint(&wide[2]), "two that a third covers need not wait for each other: {wide:?}");
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn a_policy_on_the_gateway_or_a_look_at_it_wants_the_gateway_alone() {
     let look = "steps:\n- name: look\n  expect: {proxy: [{of: gateway, listener: 0.0.0.0_2234, present: false}]}\n";
     let seen =
         locks(&[("g/a", look, ""), ("g/b", "", &gateway(443, "TLS", "a.com")), ("g/c", "", &entry("a.com", "."))]);
-    assert!(!seen[0].is_disjoint(&seen[1]), "{seen:?}");
-    assert!(seen[0].is_disjoint(&seen[2]), "{seen:?}");
+    assert!(seen[0].conflict(&seen[1]), "{seen:?}");
+    assert!(!seen[0].conflict(&seen[2]), "{seen:?}");
 }
 
 #[test]
@@ -144,23 +144,30 @@ fn a_scenario_that_runs_alone_holds_no_lock_and_comes_last() {
     ]);
     let ordered = |order| {
         let selection = Selection { order, ..Selection::default() };
-        let plan = plan(&set, &selection, &Capability::ALL.into(), None).unwrap();
+        let plan = plan(&set, &selection, &everything()).unwrap();
         plan.scenarios().map(|p| (p.scenario.id.to_string(), p.locks.len())).collect::<Vec<_>>()
     };
     let given = ordered(Order::Given);
-    assert_eq!(given, [("g/b".into(), 1), ("g/d".into(), 0), ("g/a".into(), 0), ("g/c".into(), 0)]);
+    assert_eq!(given, [("g/b".into(), 2), ("g/d".into(), 1), ("g/a".into(), 0), ("g/c".into(), 0)]);
     let shuffled: BTreeSet<Vec<(String, usize)>> = (0..20).map(|seed| ordered(Order::Random(seed))).collect();
     assert_eq!(shuffled.len(), 4, "each half in either order: {shuffled:?}");
     assert!(shuffled.iter().all(|order| order[..2].iter().all(|(id, _)| id == "g/b" || id == "g/d")));
 }
 
 #[test]
-fn a_lock_prints_and_serialises_as_its_name() {
+fn who_changes_a_server_has_it_alone() {
+    let set = "steps:\n- name: set\n  set: {d: refusing}\n";
+    let seen = locks(&[("g/a", set, ""), ("g/b", set, ""), ("g/c", "", ""), ("g/d", "", "")]);
+    assert!(seen[0].conflict(&seen[1]) && seen[0].conflict(&seen[2]), "{seen:?}");
+    assert!(!seen[2].conflict(&seen[3]), "{seen:?}");
+}
+
+#[test]
+fn locks_print_and_go_from_one_process_to_another() {
     let locks = locks(&[("g/a", "", &gateway(443, "TLS", "a.com"))]);
-    let lock = locks[0].first().unwrap();
-    assert_eq!(
-        (lock.to_string().as_str(), lock.as_str()),
-        ("gateway-port 443 host a.com", "gateway-port 443 host a.com")
-    );
-    assert_eq!(serde_json::to_string(lock).unwrap(), "\"gateway-port 443 host a.com\"");
+    assert_eq!(locks[0].to_string(), "gateway-port 443 TLS host a.com, destination d as it is");
+    let text = serde_json::to_string(&locks[0]).unwrap();
+    assert_eq!(serde_json::from_str::<Locks>(&text).unwrap(), locks[0], "{text}");
+    let named = |name: &str| Locks::from_iter([Lock::new(name)]);
+    assert!(named("a").conflict(&named("a")) && !named("a").conflict(&named("b")) && !named("a").conflict(&locks[0]));
 }

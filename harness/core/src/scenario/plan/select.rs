@@ -84,7 +84,7 @@ fn words(items: &BTreeSet<&str>) -> String {
 }
 
 /// Reads `1.31.0`, `1.31`, `1.31.0-rc.0`: only major and minor count.
-pub(super) fn version(text: &str) -> Result<semver::Version, PlanError> {
+pub(in crate::scenario) fn version(text: &str) -> Result<semver::Version, PlanError> {
     let mut numbers = text.trim_start_matches('v').split(['.', '-', '+']);
     let mut next = || numbers.next()?.parse().ok();
     match (next(), next()) {

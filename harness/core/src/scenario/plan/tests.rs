@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -21,8 +21,22 @@ fn set(scenarios: &[(&str, &str)]) -> ScenarioSet {
     load(&files, &profiles).unwrap_or_else(|e| panic!("{}", e.render(false)))
 }
 
-fn all() -> BTreeSet<Capability> {
-    Capability::ALL.into()
+/// One scenario whose head ends in the beginning of a step, which looks for an exit code of 0.
+fn set_of(id: &str, head: &str) -> ScenarioSet {
+    let text = format!(
+        "title: t\nabout: a\nmesh: registry-only\nscope: mesh\n{head}  probe: {{from: plain, curl: [x]}}\n  \
+         expect: {{client: {{exit: 0}}}}\n"
+    );
+    let files = BTreeMap::from([(PathBuf::from(format!("scenarios/{id}/scenario.yaml")), text)]);
+    load(&files, &["registry-only".to_owned()]).unwrap_or_else(|e| panic!("{}", e.render(false)))
+}
+
+fn all() -> Circumstances {
+    Circumstances { capabilities: Capability::ALL.into(), ..Circumstances::default() }
+}
+
+fn version(istio: &str) -> Circumstances {
+    Circumstances { istio: Some(istio.to_owned()), ..all() }
 }
 
 fn ids(plan: &Plan) -> Vec<String> {
@@ -32,7 +46,7 @@ fn ids(plan: &Plan) -> Vec<String> {
 fn chosen(set: &ScenarioSet, filters: &[&str]) -> Result<Vec<String>, String> {
     let filters = filters.iter().map(|f| (*f).to_owned()).collect();
     let selection = Selection { filters, ..Selection::default() };
-    plan(set, &selection, &all(), None).map(|p| ids(&p)).map_err(|e| e.render())
+    plan(set, &selection, &all()).map(|p| ids(&p)).map_err(|e| e.render())
 }
 
 #[test]
@@ -63,7 +77,7 @@ fn groups_and_level_narrow_the_selection() {
     let set = set(&[("tcp/a", ""), ("tcp/b", "level: extended\n"), ("http/a", "")]);
     let select = |groups: &[&str], level| {
         let groups = groups.iter().map(|g| (*g).to_owned()).collect();
-        plan(&set, &Selection { groups, level, ..Selection::default() }, &all(), None)
+        plan(&set, &Selection { groups, level, ..Selection::default() }, &all())
     };
     assert_eq!(ids(&select(&["tcp"], None).unwrap()), ["tcp/a", "tcp/b"]);
     assert_eq!(ids(&select(&["tcp"], Some(Level::Core)).unwrap()), ["tcp/a"]);
@@ -71,7 +85,7 @@ fn groups_and_level_narrow_the_selection() {
     let error = select(&["dns"], None).unwrap_err().render();
     assert_eq!(error, "error: no group is named `dns`\n  help: groups are http, tcp\n");
     let both = Selection { filters: vec!["http/a".into()], groups: vec!["tcp".into()], ..Selection::default() };
-    let error = plan(&set, &both, &all(), None).unwrap_err().render();
+    let error = plan(&set, &both, &all()).unwrap_err().render();
     assert!(error.contains("together"), "{error}");
 }
 
@@ -82,7 +96,10 @@ fn what_cannot_run_here_is_set_apart_with_its_reason() {
         ("a/old", "istio: \"<1.24\"\n"),
         ("a/new", "istio: \">=1.24, <1.40\"\n"),
     ]);
-    let plan = |istio| plan(&set, &Selection::default(), &BTreeSet::new(), istio);
+    let plan = |istio: Option<&str>| {
+        let on = Circumstances { istio: istio.map(str::to_owned), ..Circumstances::default() };
+        plan(&set, &Selection::default(), &on)
+    };
     let seen = plan(Some("1.31.0-rc.0")).unwrap();
     assert_eq!(ids(&seen), ["a/new"]);
     assert_eq!(seen.unsupported, [("a/gateway".parse().unwrap(), Capability::EgressGateway)]);
@@ -97,13 +114,41 @@ fn what_cannot_run_here_is_set_apart_with_its_reason() {
 }
 
 #[test]
+fn a_path_through_the_gateway_needs_one() {
+    let steps = "destinations: {a: {serves: files, port: 80}}\nsteps:\n- name: go\n  probe: {from: meshed, curl: [x]}\n  \
+                 expect: {path: [{sidecar: {}}, {gateway: {}}, {destination: {name: a}}]}\n- name: look\n";
+    let (id, set) = ("a/gateway", set_of("a/gateway", steps));
+    let on = |capabilities: &[Capability]| {
+        let capabilities = capabilities.iter().copied().collect();
+        plan(&set, &Selection::default(), &Circumstances { capabilities, ..Circumstances::default() }).unwrap()
+    };
+    assert_eq!(on(&[]).unsupported, [(id.parse().unwrap(), Capability::EgressGateway)]);
+    assert_eq!(ids(&on(&[Capability::EgressGateway])), [id]);
+}
+
+#[test]
+fn variants_count_under_the_circumstances_of_the_plan() {
+    let steps = "steps:\n- name: go\n  probe: {from: plain, curl: [x]}\n  expect: {client: {exit: 0}}\n  variants:\n  \
+                 - {when: {istio: '<1.24'}, because: 'https://a', expect: {client: {exit: 7}}}\n  control: look\n- name: look\n";
+    let set = set_of("a/b", steps);
+    let exit = |istio: &str| {
+        let plan = plan(&set, &Selection::default(), &version(istio)).unwrap();
+        let planned = plan.scenarios().next().unwrap();
+        let expect = &planned.scenario.file.steps[0].expect;
+        (expect.client.as_ref().unwrap().exit.as_ref().unwrap().to_string(), planned.variants.len())
+    };
+    assert_eq!(exit("1.24.3"), ("0".to_owned(), 0));
+    assert_eq!(exit("1.23"), ("7".to_owned(), 1));
+}
+
+#[test]
 fn each_profile_is_switched_to_once_and_scope_decides_the_lease() {
     let set = set(&[
         ("a/a", "mesh: allow-any\n"),
         ("a/b", "mesh: registry-only\nscope: namespace\n"),
         ("a/c", "mesh: allow-any\n"),
     ]);
-    let plan = plan(&set, &Selection::default(), &all(), None).unwrap();
+    let plan = plan(&set, &Selection::default(), &all()).unwrap();
     let groups: Vec<_> = plan.groups.iter().map(|g| (g.profile.as_str(), g.scenarios.len())).collect();
     assert_eq!(groups, [("allow-any", 2), ("registry-only", 1)]);
     let leases: Vec<Lease> = plan.scenarios().map(|p| p.lease).collect();
@@ -117,7 +162,7 @@ fn equal_declarations_are_one_server_and_addresses_follow_the_pool() {
     let head =
         format!("{SERVER}  b: {{serves: tcp, port: 81, hosts: [a.com], beside: a}}\n  c: {{serves: tcp, port: 80}}\n");
     let set = set(&[("g/one", SERVER), ("g/two", &head), ("g/three", "names: {nx.com: nxdomain, un.com: unused}\n")]);
-    let world = plan(&set, &Selection::default(), &all(), None).unwrap().world;
+    let world = plan(&set, &Selection::default(), &all()).unwrap().world;
     assert_eq!(world.destinations["a"].declared_by.len(), 2);
     assert_eq!(world.addresses_needed(), 3);
     let pool = |n| (1..=n).map(|n| Ipv4Addr::new(192, 0, 2, n));
@@ -137,8 +182,8 @@ fn equal_declarations_are_one_server_and_addresses_follow_the_pool() {
 fn only_what_runs_shapes_the_world() {
     let other = "istio: \"<1.2\"\ndestinations:\n  a: {serves: tcp, port: 80, hosts: [a.com]}\n";
     let set = set(&[("g/one", SERVER), ("g/two", other)]);
-    assert!(plan(&set, &Selection::default(), &all(), Some("1.31")).is_ok());
-    let error = plan(&set, &Selection::default(), &all(), Some("1.1")).unwrap_err().render();
+    assert!(plan(&set, &Selection::default(), &version("1.31")).is_ok());
+    let error = plan(&set, &Selection::default(), &version("1.1")).unwrap_err().render();
     assert!(error.contains("scenarios/g/one/scenario.yaml:6 and in scenarios/g/two/scenario.yaml:7"), "{error}");
 }
 
@@ -146,6 +191,6 @@ fn only_what_runs_shapes_the_world() {
 fn two_servers_cannot_share_a_socket() {
     let beside = |name: &str| format!("{SERVER}  {name}: {{serves: tcp, port: 81, beside: a}}\n");
     let set = set(&[("g/one", &beside("b")), ("g/two", &beside("c"))]);
-    let error = plan(&set, &Selection::default(), &all(), None).unwrap_err().render();
+    let error = plan(&set, &Selection::default(), &all()).unwrap_err().render();
     assert!(error.contains("port 81 of one machine is declared twice: as `b`"), "{error}");
 }
