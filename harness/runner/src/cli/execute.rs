@@ -14,6 +14,7 @@ use super::{Failure, color, interrupted};
 use crate::cluster::EnvironmentError;
 use crate::progress::{Console, Progress};
 use crate::schedule::session::{Session, SessionOptions};
+use crate::supervisor::protocol::Fate;
 
 /// How often a run goes on with another mesh after it has lost one.
 const RESTARTS: usize = 2;
@@ -76,7 +77,7 @@ pub(crate) async fn execute(
                 return Ok((cluster.unwrap_or_default(), true));
             }
             End::Done => {
-                if left? {
+                if left? == Fate::Kept {
                     console.line("the mesh stays up; `egress-conformance down` ends it");
                 }
             }

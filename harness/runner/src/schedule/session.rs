@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
 use crate::supervisor::link::Link;
-use crate::supervisor::protocol::{Grant, Purpose, Start, Welcome};
+use crate::supervisor::protocol::{Fate, Grant, Purpose, Start, Welcome};
 
 /// What a session is made with.
 #[derive(Debug, Clone)]
@@ -233,11 +233,11 @@ impl Session {
         copy_folder(&self.welcome.logs, to).map_err(failed)
     }
 
-    /// Leaves the mesh, and waits for its end if nobody else wants it. Returns whether it stays.
+    /// Leaves the mesh, and waits for its end if nobody else wants it.
     ///
     /// # Errors
     /// [`EnvironmentError`] with what was not in order.
-    pub async fn leave(self) -> Result<bool, EnvironmentError> {
+    pub async fn leave(self) -> Result<Fate, EnvironmentError> {
         self.link.leave().await
     }
 }

@@ -557,7 +557,7 @@ impl Keeper {
     async fn live_or_end(&mut self) -> ControlFlow<()> {
         if self.members.values().any(|m| !m.leaves) {
             // Others go on; those who leave need not wait.
-            let last = ToClient::Ended { stays: true, problem: None };
+            let last = ToClient::Ended { stays: true, kept: self.life.is_kept(), problem: None };
             self.members.values().filter(|m| m.leaves).for_each(|m| drop(m.to.send(last.clone())));
             return ControlFlow::Continue(());
         }
@@ -573,7 +573,7 @@ impl Keeper {
             }
             Verdict::EndAfter(_) => {}
         }
-        let last = ToClient::Ended { stays: true, problem: None };
+        let last = ToClient::Ended { stays: true, kept: self.life.is_kept(), problem: None };
         self.members.values().for_each(|m| drop(m.to.send(last.clone())));
         ControlFlow::Continue(())
     }
@@ -598,7 +598,7 @@ impl Keeper {
             {
                 let _ = member.to.send(EnvironmentError::new(format!("the mesh is gone: {why}")).into());
             }
-            let _ = member.to.send(ToClient::Ended { stays: false, problem: problem.clone() });
+            let _ = member.to.send(ToClient::Ended { stays: false, kept: false, problem: problem.clone() });
         }
         self.members.clear();
         ControlFlow::Break(())

@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::home::{self, Home};
-use super::protocol::{self, Aftermath, Grant, News, Purpose, Start, ToClient, ToSupervisor, Welcome};
+use super::protocol::{self, Aftermath, Fate, Grant, News, Purpose, Start, ToClient, ToSupervisor, Welcome};
 use crate::cluster::EnvironmentError;
 use crate::cluster::objects::Applied;
 use crate::progress::Progress;
@@ -177,28 +177,28 @@ impl Link {
         .await
     }
 
-    /// Says goodbye, and waits for the mesh's end if nobody else wants it. Returns whether it stays.
+    /// Says goodbye, and waits for the mesh's end if nobody else wants it.
     ///
     /// # Errors
     /// [`EnvironmentError`] with what was not in order at the end.
-    pub async fn leave(mut self) -> Result<bool, EnvironmentError> {
+    pub async fn leave(mut self) -> Result<Fate, EnvironmentError> {
         self.say(&ToSupervisor::Leave).await?;
         self.last_word().await
     }
 
-    async fn last_word(&mut self) -> Result<bool, EnvironmentError> {
+    async fn last_word(&mut self) -> Result<Fate, EnvironmentError> {
         let ended = self.answer(&crate::progress::Quiet, |answer| match answer {
-            ToClient::Ended { stays, problem } => Some((stays, problem)),
+            ToClient::Ended { stays, kept, problem } => Some((stays, kept, problem)),
             _ => None,
         });
         match ended.await? {
-            (_, Some(problem)) => Err(EnvironmentError::new(problem)),
-            (stays, None) => {
-                if !stays {
-                    // It closes the connection when its folder is gone.
-                    while self.next().await.is_ok() {}
-                }
-                Ok(stays)
+            (_, _, Some(problem)) => Err(EnvironmentError::new(problem)),
+            (true, true, None) => Ok(Fate::Kept),
+            (true, false, None) => Ok(Fate::Shared),
+            (false, _, None) => {
+                // It closes the connection when its folder is gone.
+                while self.next().await.is_ok() {}
+                Ok(Fate::Ended)
             }
         }
     }

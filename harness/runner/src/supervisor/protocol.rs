@@ -77,8 +77,13 @@ pub(super) enum ToClient {
     Released(Aftermath),
     /// What was asked for cannot be had: the environment is not fit.
     Failed { message: String, remedy: Option<String> },
-    /// The last word: whether the mesh goes on for others, and what was not in order if it ended.
-    Ended { stays: bool, problem: Option<String> },
+    /// The last word: whether the mesh goes on, for others or until `down`, and what was not in order if it ended.
+    Ended {
+        stays: bool,
+        #[serde(default)]
+        kept: bool,
+        problem: Option<String>,
+    },
 }
 
 /// Something for people to see.
@@ -87,6 +92,17 @@ pub(super) enum News {
     Working(String),
     Phase(String, Duration),
     Line(String),
+}
+
+/// What becomes of a mesh that a client has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It has ended, and nothing is left.
+    Ended,
+    /// Others use it, or may come soon.
+    Shared,
+    /// It stays until `down`.
+    Kept,
 }
 
 /// What every client needs to know of a mesh.
@@ -167,6 +183,6 @@ mod tests {
         let said = encode(&ToSupervisor::Down { by_force: true });
         assert_eq!(std::str::from_utf8(&said), Ok(r#"{"Down":{"by_force":true}}"#));
         let answer: ToClient = decode(br#"{"Ended":{"stays":false,"problem":null}}"#).expect("the last word");
-        assert!(matches!(answer, ToClient::Ended { stays: false, problem: None }));
+        assert!(matches!(answer, ToClient::Ended { stays: false, kept: false, problem: None }));
     }
 }
