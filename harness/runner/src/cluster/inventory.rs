@@ -29,12 +29,12 @@ const KINDS: [(&str, &str, &[&str]); 9] = [
 ];
 
 /// How much of the cluster is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
     /// All of it.
     Cluster,
-    /// One namespace, and what carries the label of one run anywhere.
-    Namespace(&'a str),
+    /// These namespaces, and what carries the label of one run anywhere.
+    Namespaces(BTreeSet<String>),
 }
 
 /// What there is.
@@ -50,7 +50,7 @@ pub struct Inventory {
 ///
 /// # Errors
 /// [`ObjectError`] when the cluster cannot be asked; a kind that it does not know has no objects.
-pub async fn take(objects: &Objects, extent: Extent<'_>, run: &str) -> Result<Inventory, ObjectError> {
+pub async fn take(objects: &Objects, extent: Extent, run: &str) -> Result<Inventory, ObjectError> {
     let kinds = KINDS
         .iter()
         .flat_map(|(group, version, kinds)| kinds.iter().map(move |kind| GroupVersionKind::gvk(group, version, kind)));
@@ -66,11 +66,10 @@ pub async fn take(objects: &Objects, extent: Extent<'_>, run: &str) -> Result<In
     for (gvk, object) in lists.into_iter().flatten() {
         let label = object.pointer("/metadata/labels").and_then(|labels| labels[RUN_LABEL].as_str());
         let labelled = label == Some(run);
-        let inside = match extent {
+        let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+        let inside = match &extent {
             Extent::Cluster => true,
-            Extent::Namespace(namespace) => {
-                object.pointer("/metadata/namespace").and_then(Value::as_str) == Some(namespace)
-            }
+            Extent::Namespaces(names) => namespace.is_some_and(|namespace| names.contains(namespace)),
         };
         if inside || labelled {
             inventory.names.insert(describe(&gvk.kind, &object));

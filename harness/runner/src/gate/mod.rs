@@ -9,6 +9,7 @@
 
 pub mod istiod;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -151,7 +152,7 @@ impl Gate {
     pub async fn pass(&self, change: &Change, proxies: &[ProxyRef], bound: Duration) -> Result<Duration, GateError> {
         let start = Instant::now();
         wait::until_soon("istiod's reading of the objects", bound, || self.istiod_has_read(change)).await?;
-        let value = self.move_marker().await?;
+        let value = self.move_marker(proxies).await?;
         try_join_all(proxies.iter().map(|proxy| self.reached(proxy, &value, bound))).await?;
         Ok(start.elapsed())
     }
@@ -177,25 +178,27 @@ impl Gate {
         if open.is_empty() { Ok(()) } else { Err(open.join("; ")) }
     }
 
-    async fn move_marker(&self) -> Result<String, GateError> {
+    async fn move_marker(&self, proxies: &[ProxyRef]) -> Result<String, GateError> {
         // Never a value that was there before, so that an old one cannot be taken for it.
         let value = format!("{}-{:016x}", self.objects.run(), rand::random::<u64>());
         if !self.marked.swap(true, Ordering::Relaxed) {
             self.objects.apply(&marker_gateway(), SYSTEM_NAMESPACE).await?;
         }
-        self.objects.apply(&self.marker_routes(&value), SYSTEM_NAMESPACE).await?;
+        self.objects.apply(&self.marker_routes(&value, proxies), SYSTEM_NAMESPACE).await?;
         Ok(value)
     }
 
-    fn marker_routes(&self, value: &str) -> Value {
+    fn marker_routes(&self, value: &str, proxies: &[ProxyRef]) -> Value {
+        // Proxies of other namespaces are not to be pushed for this one's sake.
+        let mut seen_in: BTreeSet<&str> = proxies.iter().map(|proxy| proxy.namespace.as_str()).collect();
+        seen_in.extend([self.namespace.as_str(), ISTIO_NAMESPACE]);
         json!({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": {"name": format!("marker-{}", self.namespace)},
             "spec": {
                 "hosts": [self.marker_host()],
                 "gateways": ["mesh", MARKER_GATEWAY],
-                // Proxies of other namespaces are not to be pushed for this one's sake.
-                "exportTo": [self.namespace, ISTIO_NAMESPACE],
+                "exportTo": seen_in,
                 "http": [{"name": value, "directResponse": {"status": 200, "body": {"string": value}}}],
             },
         })

@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use external_server::model::Behaviour;
+
 use super::slot::Slot;
 use super::{Installed, Mesh};
-use crate::cluster::inventory::{self, Extent};
+use crate::cluster::inventory;
 use crate::cluster::objects::Applied;
 use crate::gate::Change;
 use crate::wait;
@@ -21,21 +23,33 @@ const BOUND: Duration = Duration::from_secs(30);
 pub struct Touched<'a> {
     /// The label of its objects.
     pub lease: &'a str,
-    /// Where it ran.
-    pub extent: Extent<'a>,
-    /// What there was before it.
+    /// External servers whose behaviour it may have changed.
+    pub servers: &'a BTreeSet<String>,
+    /// What there was before it, where it ran.
     pub before: &'a BTreeSet<String>,
+    /// Whether it had the whole mesh.
+    pub whole: bool,
     /// What it says it has applied; empty if it died.
     pub live: Vec<Applied>,
 }
 
 /// Deletes everything that carries the lease's label, newest first as far as the lease has told, waits until the cluster
-/// holds what it held before, and then until the proxies of these slots have forgotten it.
+/// holds what it held before, and then until the proxies of its slot, and of `others`, have forgotten it.
 ///
 /// # Errors
 /// What is left, or which proxy does not forget.
-pub async fn clean(mesh: &Mesh, installed: &Installed, slots: &[&Slot], touched: Touched<'_>) -> Result<(), String> {
-    let Touched { lease, extent, before, mut live } = touched;
+pub async fn clean(
+    mesh: &Mesh,
+    installed: &Installed,
+    slot: &Slot,
+    others: &[Slot],
+    touched: Touched<'_>,
+) -> Result<(), String> {
+    let Touched { lease, servers, before, whole, mut live } = touched;
+    for server in servers {
+        let reset = mesh.provider.servers().set_behaviour(server, Behaviour::Up).await;
+        reset.map_err(|e| format!("external server {server} cannot be reset: {e}"))?;
+    }
     live.reverse();
     for object in &live {
         mesh.objects.delete(object).await.map_err(|e| e.to_string())?;
@@ -46,7 +60,7 @@ pub async fn clean(mesh: &Mesh, installed: &Installed, slots: &[&Slot], touched:
     let deleted = Mutex::new(live);
     // Controllers remove what they made a little later.
     wait::until("the cluster's return to what it was", BOUND, || async {
-        let now = inventory::take(&mesh.objects, extent, lease).await.map_err(|e| e.to_string())?;
+        let now = inventory::take(&mesh.objects, slot.extent(whole), lease).await.map_err(|e| e.to_string())?;
         for object in now.labelled {
             mesh.objects.delete(&object).await.map_err(|e| e.to_string())?;
             deleted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(object);
@@ -61,5 +75,5 @@ pub async fn clean(mesh: &Mesh, installed: &Installed, slots: &[&Slot], touched:
         return Ok(());
     }
     let change = Change { present: Vec::new(), absent };
-    mesh.settle(installed, slots.iter().copied(), &change, BOUND).await.map_err(|e| e.message)
+    mesh.settle(installed, std::iter::once(slot).chain(others), &change, BOUND).await.map_err(|e| e.message)
 }

@@ -7,7 +7,7 @@ pub mod clean;
 pub mod profile;
 pub mod slot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,7 +143,7 @@ impl Mesh {
         };
         // A format that cannot be read is better known now than at the first probe.
         profile::access_log_format(&installed.facts, &installed.versions.istio)?;
-        Ok((installed, Slot { namespace, clients, gate, probes: 0, before: None }))
+        Ok((installed, Slot { namespace, further: BTreeSet::new(), clients, gate, probes: 0, before: None }))
     }
 
     fn slot_namespace(&self, number: usize) -> String {
@@ -163,9 +163,26 @@ impl Mesh {
         make_namespace(&self.objects, &namespace, true).await?;
         let clients = start_clients(&self.objects, &namespace, self.timeout).await?;
         let gate = Arc::new(self.gate(&namespace).await?);
-        let slot = Slot { namespace, clients, gate, probes: 0, before: None };
+        let slot = Slot { namespace, further: BTreeSet::new(), clients, gate, probes: 0, before: None };
         self.settle(installed, [&slot], &Change::default(), self.timeout).await?;
         Ok(slot)
+    }
+
+    /// Makes the further namespaces that a lease wants and the slot does not have yet, and waits until pods can start in
+    /// them.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] with what is missing in them.
+    pub async fn furnish(&self, slot: &mut Slot, wanted: &BTreeSet<String>) -> Result<(), EnvironmentError> {
+        let missing: Vec<String> = wanted.difference(&slot.further).cloned().collect();
+        let made = missing.iter().map(async |name| {
+            let namespace = slot.further_namespace(name);
+            make_namespace(&self.objects, &namespace, true).await?;
+            slot::furnished(&self.objects, &namespace, self.timeout).await
+        });
+        try_join_all(made).await?;
+        slot.further.extend(missing);
+        Ok(())
     }
 
     /// Waits until a change has reached the gateways and the clients of these slots.

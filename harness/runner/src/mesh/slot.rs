@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress_core::scenario::schema::ClientSpec;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
 use crate::cluster::EnvironmentError;
+use crate::cluster::inventory::Extent;
 use crate::cluster::objects::Objects;
 use crate::cluster::workload::{self, PodFacts};
 use crate::gate::{Gate, ProxyRef};
@@ -23,6 +24,9 @@ use crate::wait;
 pub struct Slot {
     /// The namespace.
     pub namespace: String,
+    /// Further namespaces that scenarios of this slot have wanted, by their names for them. They stay: the end of a
+    /// namespace takes five seconds.
+    pub further: BTreeSet<String>,
     /// The warm clients: `meshed` and `plain`.
     pub clients: Vec<PodFacts>,
     /// Asks whether configurations have reached its proxies.
@@ -31,6 +35,24 @@ pub struct Slot {
     pub probes: u32,
     /// What its namespace holds while nobody has it, as far as it is known.
     pub before: Option<Arc<BTreeSet<String>>>,
+}
+
+impl Slot {
+    /// The namespace that stands for a scenario's further one.
+    #[must_use]
+    pub fn further_namespace(&self, name: &str) -> String {
+        format!("{}-{name}", self.namespace)
+    }
+
+    /// How much of the cluster a lease of this slot may change.
+    #[must_use]
+    pub fn extent(&self, whole: bool) -> Extent {
+        if whole {
+            return Extent::Cluster;
+        }
+        let further = self.further.iter().map(|name| self.further_namespace(name));
+        Extent::Namespaces(further.chain([self.namespace.clone()]).collect())
+    }
 }
 
 /// The clients that every slot keeps warm.
@@ -58,6 +80,29 @@ pub async fn make_namespace(objects: &Objects, name: &str, injected: bool) -> Re
     });
     objects.apply(&namespace, name).await.map_err(|e| EnvironmentError::new(e.to_string()))?;
     Ok(())
+}
+
+/// Waits until controllers have put into a new namespace what every namespace has, so that it is no left-over later.
+///
+/// # Errors
+/// [`EnvironmentError`] with what is missing.
+pub async fn furnished(objects: &Objects, namespace: &str, timeout: Duration) -> Result<(), EnvironmentError> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(objects.client().clone(), namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(objects.client().clone(), namespace);
+    wait::until(&format!("what every namespace has, in {namespace}"), timeout, || async {
+        let has = |found: Result<bool, kube::Error>, what: &str| match found {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("no {what}")),
+            Err(error) => Err(error.to_string()),
+        };
+        has(accounts.get_opt("default").await.map(|o| o.is_some()), "ServiceAccount default")?;
+        for name in ["kube-root-ca.crt", "istio-ca-root-cert"] {
+            has(maps.get_opt(name).await.map(|o| o.is_some()), &format!("ConfigMap {name}"))?;
+        }
+        Ok(())
+    })
+    .await
+    .map_err(|e| EnvironmentError::new(e.to_string()))
 }
 
 /// Starts the warm clients of a namespace, or finds them, and waits until they are ready.

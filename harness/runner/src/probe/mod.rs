@@ -3,6 +3,7 @@
 //! A probe is sent once. What is waited for here is evidence, never a better answer. Start at [`send`].
 
 pub mod curl;
+pub mod resolve;
 
 use std::time::{Duration, Instant};
 
@@ -32,10 +33,17 @@ pub enum ProbeError {
     Servers(#[from] external_server::client::ClientError),
 }
 
+/// What a client is to do, with variables expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Run curl with these arguments.
+    Curl(Vec<String>),
+    /// Look this name up.
+    Resolve(String),
+}
+
 /// What one probe gave.
 pub struct Probed {
-    /// The arguments of curl, with variables expanded.
-    pub arguments: Vec<String>,
     /// What was seen.
     pub observation: Observation,
     /// The witnesses, joined.
@@ -79,12 +87,37 @@ impl<'a> Bookmarks<'a> {
 /// # Errors
 /// [`ProbeError`] if the request could not be sent, or the servers not be asked. An answer that did not come back whole
 /// is no error but an observation without a client.
-pub async fn send(stage: &Stage, client: &Workload, arguments: Vec<String>) -> Result<Probed, ProbeError> {
+pub async fn send(stage: &Stage, client: &Workload, request: &Request) -> Result<Probed, ProbeError> {
+    match request {
+        Request::Curl(arguments) => send_curl(stage, client, arguments).await,
+        Request::Resolve(name) => look_up(stage, client, name).await,
+    }
+}
+
+/// A lookup leaves no trace but its answer: the path is empty, and closed.
+async fn look_up(stage: &Stage, client: &Workload, name: &str) -> Result<Probed, ProbeError> {
+    let command = resolve::command(name);
+    let output = exec(stage.objects.client(), &client.namespace, &client.pod, CURL, &command).await?;
+    let client = PodSeen { name: format!("{}/{}", client.namespace, client.pod), ip: Some(client.ip) };
+    let observation = Observation {
+        token: None,
+        client: Some(resolve::parse(output.exit, &output.stdout, &output.stderr)),
+        client_pod: client,
+        sidecar: None,
+        gateways: Vec::new(),
+        servers: Vec::new(),
+        sentinel: None,
+    };
+    let joined = Joined { path: path::Path::default(), leftovers: Vec::new(), state: State::Closed };
+    Ok(Probed { observation, joined })
+}
+
+async fn send_curl(stage: &Stage, client: &Workload, arguments: &[String]) -> Result<Probed, ProbeError> {
     let token = format!("{:016x}", rand::random::<u64>());
     let mut servers = ServerLog::bookmark(stage.servers.clone()).await?;
     let bookmarks = Bookmarks::set(stage, client);
     let begun = Instant::now();
-    let result = curl_in(stage, client, &token, &arguments).await?;
+    let result = curl_in(stage, client, &token, arguments).await?;
     let start = Instant::now();
     let mut sentinel = None;
     loop {
@@ -96,7 +129,7 @@ pub async fn send(stage: &Stage, client: &Workload, arguments: Vec<String>) -> R
         let waiting = matches!(joined.state, State::Open { .. });
         if !waiting || start.elapsed() > EVIDENCE_BOUND {
             tracing::debug!(request = ?start - begun, evidence = ?start.elapsed(), "probe");
-            return Ok(Probed { arguments, observation, joined });
+            return Ok(Probed { observation, joined });
         }
         // Lines that belong to no hop (another connection's) break no silence about this request.
         let silent = joined.path.hops.is_empty() && observation.sidecar.is_some();

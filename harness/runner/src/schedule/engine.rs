@@ -61,12 +61,18 @@ async fn start_special(
             scenario.id
         )));
     }
+    let namespace = |spec: &ClientSpec| match &spec.namespace {
+        Some(further) => stage.namespaces.get(further).cloned().ok_or_else(|| {
+            EnvironmentError::new(format!("the lease has no namespace for {further:?} of scenario {}", scenario.id))
+        }),
+        None => Ok(stage.namespace.clone()),
+    };
     for (name, spec) in &wanted {
-        live.push(workload::start_client(&stage.objects, &stage.namespace, name, spec).await?);
+        live.push(workload::start_client(&stage.objects, &namespace(spec)?, name, spec).await?);
     }
     let client = stage.objects.client();
     let ready = wanted.iter().map(async |(name, spec)| {
-        let facts = workload::client_ready(client, &stage.namespace, name, spec, CLIENT_BOUND).await?;
+        let facts = workload::client_ready(client, &namespace(spec)?, name, spec, CLIENT_BOUND).await?;
         stage.logs.follow(client, facts).await
     });
     let clients = futures::future::try_join_all(ready).await?;

@@ -2,7 +2,7 @@
 //!
 //! The supervisor owns the mesh and cleans up; the engine runs the steps. Start at [`Session::join`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use egress_component::{ProgramName, Programs};
 use egress_core::report::{self, ClusterInfo, Outcome, ScenarioResult};
-use egress_core::scenario::{Lease, Planned, World as WorldPlan};
+use egress_core::scenario::{Lease, Locks, Planned, World as WorldPlan};
 use external_server::client::ControlClient;
 use tokio::sync::Mutex;
 
@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
 use crate::supervisor::link::Link;
-use crate::supervisor::protocol::{Fate, Grant, Purpose, Start, Welcome};
+use crate::supervisor::protocol::{Fate, Grant, Purpose, Start, Wanted, Welcome};
 
 /// What a session is made with.
 #[derive(Debug, Clone)]
@@ -130,15 +130,21 @@ impl Session {
         progress: &dyn Progress,
     ) -> Result<(ScenarioResult, Option<EnvironmentError>), EnvironmentError> {
         let scenario = &planned.scenario;
-        let whole = planned.lease == Lease::Mesh;
-        let profile = &scenario.file.mesh;
-        let grant = worker.link.lease(profile, whole, &planned.locks, self.jobs, progress).await?;
+        let wanted = Wanted {
+            profile: scenario.file.mesh.clone(),
+            whole: planned.lease == Lease::Mesh,
+            locks: planned.locks.clone(),
+            namespaces: scenario.file.namespaces.iter().cloned().collect(),
+            servers: scenario.file.steps.iter().flat_map(|step| step.set.keys().cloned()).collect(),
+            most_slots: self.jobs,
+        };
+        let grant = worker.link.lease(wanted, progress).await?;
         progress.working(&scenario.id.to_string());
         let start = Instant::now();
         let mut result = ScenarioResult {
             id: scenario.id.to_string(),
             title: scenario.file.title.clone(),
-            profile: profile.clone(),
+            profile: scenario.file.mesh.clone(),
             namespace: grant.namespace.clone(),
             ..ScenarioResult::default()
         };
@@ -190,6 +196,7 @@ impl Session {
             gateways,
             gateway_address: installed.gateway_address.clone(),
             namespace: grant.namespace,
+            namespaces: grant.namespaces,
             clients,
             logs: Arc::clone(&self.logs),
             format: profile::access_log_format(&installed.facts, &installed.versions.istio)?,
@@ -218,7 +225,15 @@ impl Session {
     /// [`EnvironmentError`] when it cannot be put in force.
     pub async fn switch(&self, profile: &str, progress: &dyn Progress) -> Result<(), EnvironmentError> {
         let mut worker = self.worker().await?;
-        worker.link.lease(profile, true, &Default::default(), 1, progress).await?;
+        let wanted = Wanted {
+            profile: profile.to_owned(),
+            whole: true,
+            locks: Locks::default(),
+            namespaces: BTreeSet::new(),
+            servers: BTreeSet::new(),
+            most_slots: 1,
+        };
+        worker.link.lease(wanted, progress).await?;
         worker.link.release(Vec::new(), 0).await?;
         worker.link.leave().await?;
         Ok(())

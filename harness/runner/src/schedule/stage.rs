@@ -3,6 +3,7 @@
 //! Built from what the supervisor granted; it owns nothing that outlives the lease but the logs, which are shared. Start
 //! at [`Stage`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,6 +27,8 @@ pub struct Stage {
     pub gateway_address: String,
     /// The slot's namespace.
     pub namespace: String,
+    /// Its further namespaces, by the scenario's names for them.
+    pub namespaces: BTreeMap<String, String>,
     /// The slot's warm clients.
     pub clients: Vec<Workload>,
     /// The proxies' logs.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use egress_core::check::{self, Fault, Finding};
 use egress_core::path::State;
 use egress_core::report::{ClientSummary, Outcome, StepResult};
-use egress_core::scenario::schema::{Expect, Probe, Step};
+use egress_core::scenario::schema::{self, Expect, Probe, Step};
 use egress_core::scenario::{self, GatewayValues, Scenario, Values};
+use external_server::model::Behaviour;
 use kube::core::GroupVersionKind;
 
 use super::look;
@@ -19,7 +20,7 @@ use crate::cluster::istio::{GATEWAY_SELECTOR, GATEWAY_SERVICE, ISTIO_NAMESPACE};
 use crate::cluster::objects::{Applied, ObjectError, gvk_of};
 use crate::cluster::workload::Workload;
 use crate::gate::{Change, GateError};
-use crate::probe::{self, Probed};
+use crate::probe::{self, Probed, Request, resolve};
 
 /// How long a configuration may take to reach every proxy.
 pub const GATE_BOUND: Duration = Duration::from_secs(30);
@@ -48,7 +49,7 @@ impl<'a> Running<'a> {
     pub fn new(stage: &'a Stage, scenario: &'a Scenario, special: Vec<Workload>) -> Self {
         let values = Values {
             namespace: stage.namespace.clone(),
-            namespaces: std::collections::BTreeMap::new(),
+            namespaces: stage.namespaces.clone(),
             destinations: stage.world.destinations.clone(),
             gateway: GatewayValues {
                 host: format!("{GATEWAY_SERVICE}.{ISTIO_NAMESPACE}.svc.cluster.local"),
@@ -85,6 +86,15 @@ impl<'a> Running<'a> {
             // The step never came to be as the scenario has it: there is nothing to look at.
             result.outcome = Outcome::Failed;
             return Ok(());
+        }
+        for (name, behaviour) in &step.set {
+            let behaviour = match behaviour {
+                schema::Behaviour::Up => Behaviour::Up,
+                schema::Behaviour::Refusing => Behaviour::Refusing,
+                schema::Behaviour::Silent => Behaviour::Silent,
+            };
+            let set = self.stage.servers.set_behaviour(name, behaviour).await;
+            set.map_err(|e| StepError(format!("external server {name} cannot be set: {e}")))?;
         }
         if !step.apply.is_empty() || !step.delete.is_empty() {
             let change = Change { present: self.live.clone(), absent: absent.clone() };
@@ -202,19 +212,18 @@ impl<'a> Running<'a> {
 
     async fn probe(&self, probe: &Probe, expect: &Expect, result: &mut StepResult) -> Result<(), StepError> {
         let client = self.client(&probe.from).ok_or_else(|| StepError(format!("no client {:?} runs", probe.from)))?;
-        let arguments: Vec<String> = probe
-            .curl
-            .iter()
-            .map(|argument| scenario::expand(argument, &self.values))
-            .collect::<Result<_, _>>()
-            .map_err(|e| StepError(e.to_string()))?;
-        result.command = Some(command_line(client, &arguments));
-        let first = self.judged(client, &arguments, expect).await?;
+        let probe = scenario::expand_in(probe, &self.values).map_err(|e| StepError(e.to_string()))?;
+        let request = match probe.resolve {
+            Some(name) => Request::Resolve(name),
+            None => Request::Curl(probe.curl),
+        };
+        result.command = Some(command_line(client, &request));
+        let first = self.judged(client, &request, expect).await?;
         let outcome = first.outcome;
         self.record(first, expect, result);
         if outcome == Outcome::Failed && result.outcome == Outcome::Failed {
             // One more try classifies; it never makes a failure good.
-            let again = self.judged(client, &arguments, expect).await?;
+            let again = self.judged(client, &request, expect).await?;
             if again.outcome == Outcome::Passed && result.findings.iter().all(|f| !f.what.starts_with("objects")) {
                 result.outcome = Outcome::Flaky;
                 result.reason = Some("the same request failed, then passed".into());
@@ -223,8 +232,8 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    async fn judged(&self, client: &Workload, arguments: &[String], expect: &Expect) -> Result<Judged, StepError> {
-        let probed = probe::send(self.stage, client, arguments.to_vec()).await.map_err(|e| StepError(e.to_string()))?;
+    async fn judged(&self, client: &Workload, request: &Request, expect: &Expect) -> Result<Judged, StepError> {
+        let probed = probe::send(self.stage, client, request).await.map_err(|e| StepError(e.to_string()))?;
         let directory = self.stage.world.directory(self.stage.gateways.iter().map(|g| g.ip).collect());
         let findings = check::check(expect, &probed.observation, &probed.joined, &directory);
         let unclear = match &probed.joined.state {
@@ -277,18 +286,16 @@ fn reproduce(scenario: &Scenario) -> String {
 }
 
 /// The request as somebody would type it.
-fn command_line(client: &Workload, arguments: &[String]) -> String {
+fn command_line(client: &Workload, request: &Request) -> String {
+    let inside: Vec<&str> = match request {
+        Request::Curl(arguments) => ["curl", "-sS"].into_iter().chain(arguments.iter().map(String::as_str)).collect(),
+        Request::Resolve(name) => resolve::command(name).to_vec(),
+    };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    let quoted: Vec<_> =
-        arguments
-            .iter()
-            .map(|a| {
-                if !a.is_empty() && a.chars().all(plain) {
-                    a.clone()
-                } else {
-                    format!("'{}'", a.replace('\'', r"'\''"))
-                }
-            })
-            .collect();
-    format!("kubectl exec -n {} deploy/{} -c curl -- curl -sS {}", client.namespace, client.name, quoted.join(" "))
+    let quote = |word: &str| match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    let quoted: Vec<_> = inside.into_iter().map(quote).collect();
+    format!("kubectl exec -n {} deploy/{} -c curl -- {}", client.namespace, client.name, quoted.join(" "))
 }

@@ -6,24 +6,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use egress_core::scenario::Locks;
+use super::protocol::Wanted;
 
 /// Names a client's connection.
 pub(super) type Id = u64;
 
 /// How often others may pass a request that must wait.
 const PASSED: u32 = 16;
-
-/// What a client asks for, all or nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ask {
-    /// The profile that must be in force.
-    pub(super) profile: String,
-    /// The whole mesh, or one slot of it.
-    pub(super) whole: bool,
-    /// What nobody else may hold meanwhile.
-    pub(super) locks: Locks,
-}
 
 /// What is to be done now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +28,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 struct Waiting {
     id: Id,
-    ask: Ask,
+    ask: Wanted,
     passed: u32,
 }
 
@@ -59,7 +48,7 @@ pub(super) struct Board {
     most_slots: usize,
     may_grow: bool,
     work: Work,
-    active: BTreeMap<Id, Ask>,
+    active: BTreeMap<Id, Wanted>,
     waiting: VecDeque<Waiting>,
 }
 
@@ -94,13 +83,13 @@ impl Board {
         self.waiting.front().map(|w| w.id)
     }
 
-    /// Whether this client's lease is that of the whole mesh.
-    pub(super) fn holds_all(&self, id: Id) -> bool {
-        self.active.get(&id).is_some_and(|ask| ask.whole)
+    /// What this client has been granted.
+    pub(super) fn granted(&self, id: Id) -> Option<&Wanted> {
+        self.active.get(&id)
     }
 
     /// A client asks. It has neither a lease nor an open request.
-    pub(super) fn ask(&mut self, id: Id, ask: Ask) {
+    pub(super) fn ask(&mut self, id: Id, ask: Wanted) {
         self.waiting.push_back(Waiting { id, ask, passed: 0 });
     }
 
@@ -171,7 +160,7 @@ impl Board {
         None
     }
 
-    fn fits(&self, ask: &Ask) -> bool {
+    fn fits(&self, ask: &Wanted) -> bool {
         if ask.whole {
             return ask.profile == self.profile && self.active.is_empty() && self.work == Work::None;
         }
@@ -179,7 +168,7 @@ impl Board {
     }
 
     /// Whether a lease of a slot could run beside those that there are.
-    fn compatible(&self, ask: &Ask) -> bool {
+    fn compatible(&self, ask: &Wanted) -> bool {
         ask.profile == self.profile
             && self.active.values().all(|other| !other.whole && !other.locks.conflict(&ask.locks))
     }
@@ -201,12 +190,21 @@ impl<I: Iterator> TakeWhileInclusive for I {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use egress_core::scenario::Lock;
 
     use super::*;
 
-    fn ask(profile: &str, whole: bool, locks: &[&str]) -> Ask {
-        Ask { profile: profile.into(), whole, locks: locks.iter().map(|l| Lock::new(*l)).collect() }
+    fn ask(profile: &str, whole: bool, locks: &[&str]) -> Wanted {
+        Wanted {
+            profile: profile.into(),
+            whole,
+            locks: locks.iter().map(|l| Lock::new(*l)).collect(),
+            namespaces: BTreeSet::new(),
+            servers: BTreeSet::new(),
+            most_slots: 1,
+        }
     }
 
     fn board(most_slots: usize) -> Board {
@@ -215,7 +213,7 @@ mod tests {
         board
     }
 
-    fn slot() -> Ask {
+    fn slot() -> Wanted {
         ask("a", false, &[])
     }
 
@@ -337,11 +335,11 @@ mod tests {
                         board.release(*id);
                     }
                 }
-                let active: Vec<&Ask> = board.active.values().collect();
+                let active: Vec<&Wanted> = board.active.values().collect();
                 assert!(active.len() <= board.slots && board.slots <= 3);
                 assert!(active.len() < 2 || active.iter().all(|a| !a.whole));
                 assert!(active.iter().all(|a| a.profile == board.profile));
-                let apart = |a: &Ask, b: &Ask| !a.locks.conflict(&b.locks);
+                let apart = |a: &Wanted, b: &Wanted| !a.locks.conflict(&b.locks);
                 assert!(active.iter().enumerate().all(|(n, a)| active[..n].iter().all(|b| apart(a, b))));
             }
             assert_eq!(served, 30, "seed {seed}");

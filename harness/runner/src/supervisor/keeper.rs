@@ -13,11 +13,11 @@ use egress_core::scenario::World;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
-use super::grants::{Ask, Board, Id, Next};
+use super::grants::{Board, Id, Next};
 use super::home::Home;
 use super::life::{Life, Verdict};
-use super::protocol::{Aftermath, Grant, News, Start, ToClient, ToSupervisor, Welcome};
-use crate::cluster::inventory::{self, Extent};
+use super::protocol::{Aftermath, Grant, News, Start, ToClient, ToSupervisor, Wanted, Welcome};
+use crate::cluster::inventory;
 use crate::cluster::objects::Applied;
 use crate::cluster::sandbox::SandboxProvider;
 use crate::cluster::{EnvironmentError, Provider};
@@ -70,7 +70,7 @@ struct Member {
 pub(super) struct Held {
     slot: Slot,
     lease: String,
-    whole: bool,
+    wanted: Wanted,
     standing: BTreeMap<String, String>,
     before: Arc<BTreeSet<String>>,
 }
@@ -232,12 +232,12 @@ impl Keeper {
                     self.worlds_waiting.push_back(id);
                 }
             }
-            ToSupervisor::Lease { profile, whole, locks, most_slots } => {
+            ToSupervisor::Lease(wanted) => {
                 if let Some(broken) = &self.broken {
                     self.tell(id, broken.clone());
                 } else if let Some(up) = &mut self.up {
-                    up.board.allow_slots(most_slots);
-                    up.board.ask(id, Ask { profile, whole, locks });
+                    up.board.allow_slots(wanted.most_slots);
+                    up.board.ask(id, wanted);
                 }
             }
             ToSupervisor::Release { live, probes } => self.end_lease(id, live, probes),
@@ -368,8 +368,10 @@ impl Keeper {
         let kept = self.life.is_kept();
         let Some(up) = &mut self.up else { return };
         let Some(mut slot) = up.free.pop() else { return };
-        let whole = up.board.holds_all(id);
-        let before = if whole { up.before.clone().filter(|_| !kept) } else { slot.before.clone().filter(|_| !kept) };
+        let Some(wanted) = up.board.granted(id).cloned() else { return };
+        let furnished = wanted.namespaces.is_subset(&slot.further);
+        let known = if wanted.whole { &up.before } else { &slot.before };
+        let known = known.clone().filter(|_| !kept && furnished);
         self.leases.insert(id, Lease::Preparing { client_left: false });
         let (mesh, installed) = (Arc::clone(&up.mesh), up.installed.clone());
         let lease = format!("{}-{:08x}", mesh.objects.run(), rand::random::<u32>());
@@ -377,16 +379,16 @@ impl Keeper {
             let prepared = async {
                 mesh.intact()?;
                 mesh.follow_istiod(&installed, &mut slot).await?;
-                let before = match before {
+                mesh.furnish(&mut slot, &wanted.namespaces).await?;
+                let before = match known {
                     Some(known) => known,
                     None => {
-                        let extent = if whole { Extent::Cluster } else { Extent::Namespace(&slot.namespace) };
-                        let taken = inventory::take(&mesh.objects, extent, &lease).await;
+                        let taken = inventory::take(&mesh.objects, slot.extent(wanted.whole), &lease).await;
                         Arc::new(taken.map_err(|e| EnvironmentError::new(e.to_string()))?.names)
                     }
                 };
                 let standing = mesh.standing(&installed, &slot).await;
-                Ok(Held { slot, lease, whole, standing, before })
+                Ok(Held { slot, lease, wanted, standing, before })
             };
             let prepared = prepared.await;
             Input::Prepared(id, Box::new(prepared))
@@ -399,7 +401,7 @@ impl Keeper {
             Err(error) => return self.break_down(error),
         };
         let Some(up) = &mut self.up else { return };
-        if held.whole {
+        if held.wanted.whole {
             up.before = Some(Arc::clone(&held.before));
         }
         let left = !matches!(self.leases.get(&id), Some(Lease::Preparing { client_left: false }));
@@ -412,6 +414,7 @@ impl Keeper {
         let grant = Grant {
             lease: held.lease.clone(),
             namespace: held.slot.namespace.clone(),
+            namespaces: held.wanted.namespaces.iter().map(|n| (n.clone(), held.slot.further_namespace(n))).collect(),
             clients: held.slot.clients.clone(),
             probes: held.slot.probes,
             installed: up.installed.clone(),
@@ -434,29 +437,24 @@ impl Keeper {
 
     fn clean(&mut self, id: Id, held: Held, live: Vec<Applied>, probes: u32) {
         let Some(up) = &self.up else { return };
-        let Held { mut slot, lease, whole, standing, before } = held;
+        let Held { mut slot, lease, wanted, standing, before } = held;
         slot.probes = slot.probes.wrapping_add(probes);
         let (mesh, mut installed) = (Arc::clone(&up.mesh), up.installed.clone());
+        let whole = wanted.whole;
         // A lease of the whole mesh may have changed what every client sees.
         let others: Vec<Slot> = if whole { up.free.clone() } else { Vec::new() };
         self.work(async move {
-            let extent = if whole { Extent::Cluster } else { Extent::Namespace(&slot.namespace) };
-            let slots: Vec<&Slot> = std::iter::once(&slot).chain(&others).collect();
-            let touched = Touched { lease: &lease, extent, before: &before, live };
-            let mut cleaned = clean(&mesh, &installed, &slots, touched).await;
+            let touched = |live| Touched { lease: &lease, servers: &wanted.servers, before: &before, whole, live };
+            let mut cleaned = clean(&mesh, &installed, &slot, &others, touched(live)).await;
             let mut aftermath = Aftermath::default();
             let faults = mesh.provider.faults();
             let changed = if faults.is_empty() { mesh.changed(&installed, &slot, &standing).await } else { Vec::new() };
             if !changed.is_empty() {
                 aftermath.disturbed = Some(changed.join("; "));
-                let namespace = slot.namespace.clone();
                 match mesh.recover(&mut installed, &mut slot).await {
                     // A clean-up that failed while a pod was away is made good.
                     Ok(()) if cleaned.is_err() => {
-                        let extent = if whole { Extent::Cluster } else { Extent::Namespace(&namespace) };
-                        let slots: Vec<&Slot> = std::iter::once(&slot).chain(&others).collect();
-                        let touched = Touched { lease: &lease, extent, before: &before, live: Vec::new() };
-                        cleaned = clean(&mesh, &installed, &slots, touched).await;
+                        cleaned = clean(&mesh, &installed, &slot, &others, touched(Vec::new())).await;
                     }
                     Ok(()) => {}
                     Err(error) => cleaned = Err(error.message),

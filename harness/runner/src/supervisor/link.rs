@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use egress_core::scenario::{Locks, World};
+use egress_core::scenario::World;
 use futures::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use super::home::{self, Home};
-use super::protocol::{self, Aftermath, Fate, Grant, News, Purpose, Start, ToClient, ToSupervisor, Welcome};
+use super::protocol::{self, Aftermath, Fate, Grant, News, Purpose, Start, ToClient, ToSupervisor, Wanted, Welcome};
 use crate::cluster::EnvironmentError;
 use crate::cluster::objects::Applied;
 use crate::progress::Progress;
@@ -147,16 +147,8 @@ impl Link {
     ///
     /// # Errors
     /// [`EnvironmentError`] when the mesh is of no more use.
-    pub async fn lease(
-        &mut self,
-        profile: &str,
-        whole: bool,
-        locks: &Locks,
-        most_slots: usize,
-        progress: &dyn Progress,
-    ) -> Result<Grant, EnvironmentError> {
-        let (profile, locks) = (profile.to_owned(), locks.clone());
-        self.say(&ToSupervisor::Lease { profile, whole, locks, most_slots }).await?;
+    pub async fn lease(&mut self, wanted: Wanted, progress: &dyn Progress) -> Result<Grant, EnvironmentError> {
+        self.say(&ToSupervisor::Lease(wanted)).await?;
         self.answer(progress, |answer| match answer {
             ToClient::Granted(grant) => Some(*grant),
             _ => None,

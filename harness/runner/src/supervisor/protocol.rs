@@ -4,7 +4,7 @@
 //! Plain data; nothing here acts. `Down` and `Ended` keep their form from build to build, so that `down` can end the mesh
 //! of another one. Start at [`ToSupervisor`] and [`ToClient`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -53,13 +53,30 @@ pub(super) enum ToSupervisor {
     /// These external servers are wanted as long as this client is here.
     World(World),
     /// A lease is wanted, all or nothing.
-    Lease { profile: String, whole: bool, locks: Locks, most_slots: usize },
+    Lease(Wanted),
     /// The lease is over: what was applied, and how many requests the slot's clients have sent.
     Release { live: Vec<Applied>, probes: u32 },
     /// The client goes, and wants to know how the mesh ended if it ends.
     Leave,
     /// The mesh is to end. Not `by_force`: only if nobody else uses it.
     Down { by_force: bool },
+}
+
+/// What a lease is to be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The profile that must be in force.
+    pub profile: String,
+    /// The whole mesh, or one slot of it.
+    pub whole: bool,
+    /// What nobody else may hold meanwhile.
+    pub locks: Locks,
+    /// Further namespaces, by the names that the scenario has for them.
+    pub namespaces: BTreeSet<String>,
+    /// External servers whose behaviour may be changed under the lease; they are as from the start when it is over.
+    pub servers: BTreeSet<String>,
+    /// How many slots there may be.
+    pub most_slots: usize,
 }
 
 /// What a supervisor says.
@@ -135,6 +152,8 @@ pub struct Grant {
     pub lease: String,
     /// The slot's namespace.
     pub namespace: String,
+    /// Its further namespaces, by the names that the scenario has for them.
+    pub namespaces: BTreeMap<String, String>,
     /// The slot's clients.
     pub clients: Vec<PodFacts>,
     /// How many requests they have sent before.
