@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use egress_core::scenario::schema::Scope;
 use egress_core::scenario::{
-    Capability, Circumstances, GatewayValues, Language, ObjectRef, Order, Scenario, Selection, Values, expand_in, load,
-    load_as, plan, references_in, schema_json,
+    Capability, Circumstances, GatewayValues, ObjectRef, Order, Scenario, Selection, Values, expand_in, load, plan,
+    references_in, schema_json,
 };
 
 fn root() -> PathBuf {
@@ -86,7 +86,7 @@ fn broken_scenarios_say_what_is_wrong() {
         cases += 1;
         let mut files = tree(&case);
         files.remove(Path::new("expected.txt"));
-        let message = match load_as(Language::Whole, &files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
+        let message = match load(&files, &["registry-only".to_owned(), "allow-any".to_owned()]) {
             Err(errors) => errors.render(false),
             Ok(set) => match plan(&set, &Selection::default(), &everything(Some("1.31.0"))) {
                 Err(errors) => errors.render(),
@@ -274,7 +274,7 @@ steps:
 "#;
 
 #[test]
-fn the_whole_language_loads_and_is_planned_and_only_a_part_of_it_is_in_force() {
+fn the_whole_language_loads_and_is_planned() {
     let objects = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: \
                    \"${namespace.other}\"}\nspec: {exportTo: [\".\", \"${namespace}\"], hosts: [my.server.com]}\n";
     let user = "title: t\nabout: a\nscope: namespace\nmesh: registry-only\ndestinations:\n  my-server: {serves: tcp, port: \
@@ -286,7 +286,7 @@ fn the_whole_language_loads_and_is_planned_and_only_a_part_of_it_is_in_force() {
         (PathBuf::from("scenarios/a/user/scenario.yaml"), user.to_owned()),
         (PathBuf::from("scenarios/b/user/scenario.yaml"), user.to_owned()),
     ]);
-    let set = load_as(Language::Whole, &files, &profiles()).unwrap_or_else(|e| panic!("{}", e.render(false)));
+    let set = load(&files, &profiles()).unwrap_or_else(|e| panic!("{}", e.render(false)));
     let plan = plan(&set, &Selection::default(), &everything(None)).unwrap();
     let locks: BTreeMap<String, _> = plan.scenarios().map(|p| (p.scenario.id.to_string(), &p.locks)).collect();
     let beside = |one: &str, two: &str| !locks[one].conflict(locks[two]);
@@ -320,11 +320,6 @@ fn the_whole_language_loads_and_is_planned_and_only_a_part_of_it_is_in_force() {
     let object = &scenario.manifests["objects.yaml"].expanded(&values).unwrap()[0];
     assert_eq!(object["metadata"]["namespace"], "ec-1-other");
     assert_eq!(object["spec"]["exportTo"][1], "ec-1");
-
-    // What the engine does not carry out is told as any other key that there is not.
-    if let Err(errors) = load_as(Language::Runnable, &files, &profiles()) {
-        assert!(errors.0.iter().all(|e| e.message.starts_with("unknown key `")), "{}", errors.render(false));
-    }
 }
 
 #[test]

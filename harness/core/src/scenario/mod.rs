@@ -16,8 +16,8 @@ pub mod variable;
 pub mod variant;
 
 pub use expand::{ExpandError, GatewayValues, Values, expand, expand_in, object_references, references_in};
-pub use json_schema::{Language, schema_json};
-pub use load::{LoadError, LoadErrors, load, load_as};
+pub use json_schema::schema_json;
+pub use load::{LoadError, LoadErrors, load};
 pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};
 pub use plan::{
     Addresses, Capability, Lease, Lock, Locks, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use egress_core::evidence::{GatewaySeen, Observation, PodSeen};
 use egress_core::path::{self, Joined, State};
+use egress_core::scenario::schema::TcpProbe;
 
 use crate::cluster::exec::{ExecError, exec};
 use crate::cluster::workload::{CURL, Workload};
@@ -34,12 +35,14 @@ pub enum ProbeError {
 }
 
 /// What a client is to do, with variables expanded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// Run curl with these arguments.
     Curl(Vec<String>),
     /// Look this name up.
     Resolve(String),
+    /// Connect to `HOST:PORT`, send a text, and read what comes back.
+    Tcp(TcpProbe),
 }
 
 /// What one probe gave.
@@ -89,8 +92,8 @@ impl<'a> Bookmarks<'a> {
 /// is no error but an observation without a client.
 pub async fn send(stage: &Stage, client: &Workload, request: &Request) -> Result<Probed, ProbeError> {
     match request {
-        Request::Curl(arguments) => send_curl(stage, client, arguments).await,
         Request::Resolve(name) => look_up(stage, client, name).await,
+        Request::Curl(_) | Request::Tcp(_) => exchange(stage, client, request).await,
     }
 }
 
@@ -112,12 +115,19 @@ async fn look_up(stage: &Stage, client: &Workload, name: &str) -> Result<Probed,
     Ok(Probed { observation, joined })
 }
 
-async fn send_curl(stage: &Stage, client: &Workload, arguments: &[String]) -> Result<Probed, ProbeError> {
+async fn exchange(stage: &Stage, client: &Workload, request: &Request) -> Result<Probed, ProbeError> {
     let token = format!("{:016x}", rand::random::<u64>());
     let mut servers = ServerLog::bookmark(stage.servers.clone()).await?;
     let bookmarks = Bookmarks::set(stage, client);
     let begun = Instant::now();
-    let result = curl_in(stage, client, &token, arguments).await?;
+    let result = match request {
+        Request::Curl(arguments) => run(stage, client, &token, &curl::script(), arguments).await?,
+        Request::Tcp(tcp) => {
+            let arguments = [tcp.to.clone(), tcp.send.clone()];
+            run(stage, client, &token, &curl::tcp_script(), &arguments).await?.map(curl::as_exchange)
+        }
+        Request::Resolve(_) => None,
+    };
     let start = Instant::now();
     let mut sentinel = None;
     loop {
@@ -143,15 +153,16 @@ async fn send_curl(stage: &Stage, client: &Workload, arguments: &[String]) -> Re
     }
 }
 
-async fn curl_in(
+/// Runs one of the scripts in the client, and reads what it printed; nothing if that is not whole.
+async fn run(
     stage: &Stage,
     client: &Workload,
     token: &str,
+    script: &str,
     arguments: &[String],
 ) -> Result<Option<egress_core::evidence::ClientResult>, ProbeError> {
-    let script = curl::script();
     let ports = curl::local_ports(stage.next_probe());
-    let mut command = vec!["/bin/sh", "-c", &script, "sh", token, &ports];
+    let mut command = vec!["/bin/sh", "-c", script, "sh", token, &ports];
     command.extend(arguments.iter().map(String::as_str));
     let output = exec(stage.objects.client(), &client.namespace, &client.pod, CURL, &command).await?;
     match curl::parse(token, &output.stdout) {
@@ -171,7 +182,7 @@ async fn send_sentinel(stage: &Stage, client: &Workload) -> Result<Option<String
     let token = format!("{:016x}", rand::random::<u64>());
     let (host, address) = (stage.gate.marker_host(), stage.world.unused);
     let arguments = ["--resolve".to_owned(), format!("{host}:80:{address}"), format!("http://{host}:80/sentinel")];
-    curl_in(stage, client, &token, &arguments).await?;
+    run(stage, client, &token, &curl::script(), &arguments).await?;
     let line = crate::wait::until("the sentinel's line", EVIDENCE_BOUND, || async {
         let lines = log.since(mark);
         let found = lines.iter().find(|line| line.contains(&token)).cloned();

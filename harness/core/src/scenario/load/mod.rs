@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use error::{LoadError, LoadErrors};
 
-use super::json_schema::Language;
+use super::json_schema;
 use super::model::{Manifest, Scenario, ScenarioId, ScenarioSet};
 use super::schema::ScenarioFile;
 use error::Problem;
@@ -38,25 +38,13 @@ const SCENARIO: &str = "scenario.yaml";
 /// # Errors
 /// [`LoadErrors`]: everything that is wrong, in the order of the files.
 pub fn load(files: &BTreeMap<PathBuf, String>, profiles: &[String]) -> Result<ScenarioSet, LoadErrors> {
-    load_as(Language::Runnable, files, profiles)
-}
-
-/// [`load`] for a part of the language.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_as(
-    language: Language,
-    files: &BTreeMap<PathBuf, String>,
-    profiles: &[String],
-) -> Result<ScenarioSet, LoadErrors> {
     let mut folders: BTreeMap<&Path, Folder<'_>> = BTreeMap::new();
     for (path, text) in files.iter().filter(|(path, _)| is_yaml(path)) {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let folder = path.parent().unwrap_or(Path::new(""));
         folders.entry(folder).or_default().files.insert(name, Source { path, text });
     }
-    let mut loader = Loader { schema: language.schema(), profiles, errors: Vec::new(), scenarios: BTreeMap::new() };
+    let mut loader = Loader { schema: json_schema::schema(), profiles, errors: Vec::new(), scenarios: BTreeMap::new() };
     for folder in folders.values() {
         loader.folder(folder);
     }

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::*;
-use crate::scenario::{Language, load_as};
+use crate::scenario::load;
 
 /// A set of scenarios, each with one manifest; `HEAD` of each is given as text.
 fn set(scenarios: &[(&str, &str, &str)]) -> ScenarioSet {
@@ -21,7 +21,7 @@ fn set(scenarios: &[(&str, &str, &str)]) -> ScenarioSet {
             files.insert(PathBuf::from(format!("scenarios/{id}/m.yaml")), (*manifest).to_owned());
         }
     }
-    load_as(Language::Whole, &files, &["registry-only".to_owned()]).unwrap_or_else(|e| panic!("{}", e.render(false)))
+    load(&files, &["registry-only".to_owned()]).unwrap_or_else(|e| panic!("{}", e.render(false)))
 }
 
 fn everything() -> Circumstances {
