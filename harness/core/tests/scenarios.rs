@@ -144,7 +144,7 @@ fn our_scenarios_expand_with_the_values_of_a_run() {
         let scenario = &planned.scenario;
         let mut values = Values {
             namespace: "ec-1".into(),
-            namespaces: BTreeMap::new(),
+            namespaces: scenario.file.namespaces.iter().map(|name| (name.clone(), format!("ec-1-{name}"))).collect(),
             destinations: addresses.values(),
             gateway: GatewayValues {
                 host: "istio-egressgateway.istio-system.svc.cluster.local".into(),
@@ -177,7 +177,10 @@ fn our_scenarios_keep_our_own_rules() {
         assert!(!file.links.is_empty(), "{id}: no link");
         assert!(file.about.len() > 60, "{id}: about says too little");
         for step in file.steps.iter().filter(|s| s.probe.is_some()) {
-            assert!(step.expect.path.is_some(), "{id}: step {:?} does not state its path", step.name);
+            // A lookup has no path.
+            let looks_up = step.probe.as_ref().is_some_and(|probe| probe.resolve.is_some());
+            let states_its_path = step.expect.path.is_some() || step.expect.paths.is_some();
+            assert!(looks_up || states_its_path, "{id}: step {:?} does not state its path", step.name);
             assert!(step.expect.client.as_ref().is_some_and(|c| c.exit.is_some()), "{id}: step {:?}", step.name);
         }
         // The objects are deleted within the scenario, and the step that deletes the last of them shows what holds then.
