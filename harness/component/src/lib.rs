@@ -11,6 +11,7 @@ mod command;
 mod component;
 mod disk;
 mod error;
+mod folder;
 mod gomod;
 mod hash;
 mod host;
@@ -30,7 +31,10 @@ mod wait;
 
 pub use cache::{Cache, Record};
 pub use component::{Component, Kind, SourceKind, platform};
+pub use command::{Ended, Tool};
 pub use error::{Error, PinError};
+pub use folder::Making;
+pub use hash::Fields;
 pub use host::Host;
 pub use name::ProgramName;
 pub use pins::{COMPONENTS_FILE, PinFiles, Pins};
