@@ -30,8 +30,8 @@ mod version;
 mod wait;
 
 pub use cache::{Cache, Record};
-pub use component::{Component, Kind, SourceKind, platform};
 pub use command::{Ended, Tool};
+pub use component::{Component, Kind, SourceKind, platform};
 pub use error::{Error, PinError};
 pub use folder::Making;
 pub use hash::Fields;

@@ -63,7 +63,8 @@ impl Store {
         &self.cache
     }
 
-    pub(crate) fn host(&self) -> &Host {
+    /// The environment of its tools.
+    pub fn host(&self) -> &Host {
         &self.host
     }
 
