@@ -101,6 +101,8 @@ pub(crate) fn write_tar(
     let mut tar = tar::Builder::new(&mut out);
     tar.mode(tar::HeaderMode::Deterministic);
     tar.follow_symlinks(false);
+    // Docker knows no sparse files.
+    tar.sparse(false);
     fill(&mut tar).and_then(|()| tar.into_inner().map(|_| ())).map_err(failed)?;
     out.flush().map_err(failed)?;
     Ok(Blob { path: to.to_owned(), sha256: hex(&out.hash.finalize()) })

@@ -157,12 +157,20 @@ pub(crate) fn layer(programs: &Programs, default_spec: Value, version: &str) -> 
         .text("etc/containerd/cri-base.json", pretty(&pod_spec(default_spec)))
         .text("etc/cni/net.d/10-pods.conflist", pretty(&network()))
         .text("kind/version", format!("v{version}"))
-        // kind creates what these say; a List without items is nothing.
-        .text("kind/manifests/default-cni.yaml", EMPTY_LIST)
-        .text("kind/manifests/default-storage.yaml", EMPTY_LIST))
+        // kind applies these two; with `disableDefaultCNI` only the second.
+        .text("kind/manifests/default-cni.yaml", NO_STORAGE)
+        .text("kind/manifests/default-storage.yaml", NO_STORAGE))
 }
 
-const EMPTY_LIST: &str = "apiVersion: v1\nkind: List\nitems: []\n";
+/// kind wants at least one object: a class of which nobody provides a volume.
+const NO_STORAGE: &str = "\
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata:
+  name: standard
+provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
+";
 
 /// Adds kind's files with the modes of its recipe: programs in these two folders may be run, the rest is data.
 fn add_folder(mut layer: Layer, root: &Path, dir: &Path) -> Result<Layer, Error> {
