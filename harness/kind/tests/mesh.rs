@@ -12,13 +12,27 @@ use egress_image::{CLIENT, Images, Made, OwnPrograms, Silent};
 use egress_kind::{Cluster, ClusterOptions, Engine, Phase};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// Set in the child of the second test: it starts an engine with a node container, says so, and waits to be killed.
+const VICTIM: &str = "EGRESS_KIND_TEST_VICTIM";
+
 fn main() {
+    if std::env::var_os(VICTIM).is_some() {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+        let Err(error) = runtime.block_on(victim());
+        eprintln!("{}", describe(&*error));
+        std::process::exit(1);
+    }
     let arguments = Arguments::from_args();
     let trial = Trial::test("a_contained_cluster_runs_the_mesh_and_leaves_nothing", || {
         let runtime = tokio::runtime::Runtime::new().map_err(|e| Failed::from(e.to_string()))?;
         runtime.block_on(run()).map_err(|error| Failed::from(describe(&*error)))
     });
-    libtest_mimic::run(&arguments, vec![trial.with_ignored_flag(true)]).exit();
+    let killed = Trial::test("nothing_of_a_killed_owner_survives_a_sweep", || {
+        let runtime = tokio::runtime::Runtime::new().map_err(|e| Failed::from(e.to_string()))?;
+        runtime.block_on(kill_an_owner()).map_err(|error| Failed::from(describe(&*error)))
+    });
+    let trials = [trial, killed].map(|trial| trial.with_ignored_flag(true));
+    libtest_mimic::run(&arguments, trials.into()).exit();
 }
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -67,27 +81,136 @@ fn took(name: &str, start: Instant) {
     print(&[Phase { name: name.to_owned(), took: start.elapsed() }]);
 }
 
-async fn run() -> Result<()> {
+/// The machine's settings that a node changes.
+fn settings() -> Vec<String> {
+    ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "fs/nr_open", "fs/file-max"]
+        .map(|name| std::fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default())
+        .into()
+}
+
+/// Everything that names an engine outside its namespaces: mounts, processes, control groups, its folder.
+fn traces(name: &str, folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    if folder.exists() {
+        found.push(folder.display().to_string());
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    found.extend(mounts.lines().filter(|line| line.contains(name)).map(str::to_owned));
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().filter_map(|e| e.ok()) {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let groups = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(name) || groups.contains(name) {
+            found.push(format!("process {}: {}", entry.path().display(), String::from_utf8_lossy(&line)));
+        }
+    }
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(|e| e.ok()) {
+        let group = hierarchy.path().join("egress-conformance").join(name);
+        if group.exists() {
+            found.push(group.display().to_string());
+        }
+    }
+    found
+}
+
+async fn victim() -> Result<std::convert::Infallible> {
+    let (images, programs) = images().await?;
+    let made = images.ensure().await?;
+    let engine = Engine::start(&images.cache, &images.host, &Silent).await?;
+    engine.load(&[&made.node]).await?;
+    let options = options(&made);
+    println!("{} {}", engine.name(), engine.folder().display());
+    let _cluster = Cluster::create(&engine, programs.path(&ProgramName::KIND), &options).await?;
+    println!("ready");
+    std::future::pending().await
+}
+
+/// Kills the owner of an engine with a cluster, once while the cluster is being created and once when it is there.
+async fn kill_an_owner() -> Result<()> {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let before = settings();
+    for moment in ["during creation", "with a cluster"] {
+        let mut child = tokio::process::Command::new(std::env::current_exe()?)
+            .env(VICTIM, "1")
+            .stdout(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?).lines();
+        let first = lines.next_line().await?.ok_or("the child ended early")?;
+        let (name, folder) = first.split_once(' ').ok_or("the child said something else")?;
+        let folder = PathBuf::from(folder);
+        if moment == "with a cluster" {
+            let said = lines.next_line().await?;
+            if said.as_deref() != Some("ready") {
+                return Err(format!("the child said {said:?}").into());
+            }
+        } else {
+            // Its node runs, and its boot has begun to change things.
+            until(Duration::from_secs(60), || traces(name, &folder).iter().any(|t| t.contains("kubelet"))).await;
+        }
+        if traces(name, &folder).iter().filter(|trace| trace.starts_with("process")).count() < 3 {
+            return Err(format!("{moment}: expected the processes of a node, saw {:?}", traces(name, &folder)).into());
+        }
+        child.start_kill()?;
+        child.wait().await?;
+        let start = Instant::now();
+        let gone = until(Duration::from_secs(30), || {
+            let _ = egress_kind::sweep();
+            traces(name, &folder).is_empty()
+        });
+        if !gone.await {
+            return Err(format!("{moment}: left after SIGKILL and sweep: {:#?}", traces(name, &folder)).into());
+        }
+        took(&format!("killed {moment}: swept"), start);
+        if settings() != before {
+            return Err(format!("{moment}: settings of the machine were {before:?} and are {:?}", settings()).into());
+        }
+    }
+    Ok(())
+}
+
+async fn until(limit: Duration, mut look: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        ticks.tick().await;
+        if look() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+    }
+}
+
+fn options(made: &Made) -> ClusterOptions {
+    ClusterOptions {
+        name: "egress-test".to_owned(),
+        image: made.node.references[0].clone(),
+        config: egress_kind::config(),
+        wait: Duration::from_secs(180),
+    }
+}
+
+async fn images() -> Result<(Images, egress_component::Programs)> {
     let host = Host::current();
     let pins = Pins::from_files(&PinFiles::read(&fixtures().join("components"))?)?;
     let store = Store::new(pins, Cache::open(Cache::default_dir(&host)?, None)?, host.clone());
     let mut names = egress_image::PROGRAMS.to_vec();
     names.push(ProgramName::ISTIOCTL);
-    let start = Instant::now();
     let programs = store.ensure(&names, &egress_component::Silent).await?;
     let own = OwnPrograms::ensure(&host, &Silent).await?;
     let cache = store.cache().clone();
-    let images = Images {
-        cache: cache.clone(),
-        host: host.clone(),
-        programs: programs.clone(),
-        own,
-        progress: Arc::new(Silent),
-    };
+    Ok((Images { cache, host, programs: programs.clone(), own, progress: Arc::new(Silent) }, programs))
+}
+
+async fn run() -> Result<()> {
+    let before = settings();
+    let start = Instant::now();
+    let (images, programs) = images().await?;
     let made = images.ensure().await?;
     took("components and images", start);
     let start = Instant::now();
-    let engine = Engine::start(&cache, &host, &Silent).await?;
+    let engine = Engine::start(&images.cache, &images.host, &Silent).await?;
     took("engine", start);
     let result = in_engine(&engine, &made, &programs).await;
     if result.is_err() {
@@ -99,25 +222,19 @@ async fn run() -> Result<()> {
     took("engine stop", start);
     result?;
     stopped?;
-    if folder.exists() {
-        return Err(format!("{} is still there", folder.display()).into());
+    let left = traces(&name, &folder);
+    if !left.is_empty() {
+        return Err(format!("left after the engine's stop: {left:#?}").into());
     }
-    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    if mounts.contains(&name) {
-        return Err(format!("mounts of {name} are left").into());
+    if settings() != before {
+        return Err(format!("settings of the machine were {before:?} and are {:?}", settings()).into());
     }
     Ok(())
 }
 
 async fn in_engine(engine: &Engine, made: &Made, programs: &egress_component::Programs) -> Result<()> {
     print(&engine.load(&[&made.node, &made.mesh]).await?);
-    let options = ClusterOptions {
-        name: "egress-test".to_owned(),
-        image: made.node.references[0].clone(),
-        config: egress_kind::config(),
-        wait: Duration::from_secs(180),
-    };
-    let (cluster, phases) = Cluster::create(engine, programs.path(&ProgramName::KIND), &options).await?;
+    let (cluster, phases) = Cluster::create(engine, programs.path(&ProgramName::KIND), &options(made)).await?;
     print(&phases);
     let result = in_cluster(&cluster, made, programs).await;
     if result.is_err() {

@@ -1,5 +1,6 @@
 //! Kernel settings of the whole machine that a node changes (kubelet: `vm.overcommit_memory`, `kernel.panic`,
-//! `kernel.panic_on_oops`; systemd: `fs.nr_open`): recorded before an engine starts, put back when it is gone.
+//! `kernel.panic_on_oops`; systemd: `fs.nr_open`,
+//! `fs.file-max`): recorded before an engine starts, put back when it is gone.
 //!
 //! Several engines may live at once, so the first one's record is everybody's: it lies beside their folders until the
 //! last is gone (see `state`). Start at [`Settings::read`].
@@ -11,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-const NAMES: [&str; 5] =
-    ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "fs/nr_open", "kernel/keys/root_maxkeys"];
+const NAMES: [&str; 5] = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "fs/nr_open", "fs/file-max"];
 
 /// Their values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
