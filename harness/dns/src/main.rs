@@ -30,8 +30,11 @@ enum Action {
         #[arg(long, default_value = "0.0.0.0")]
         address: Ipv4Addr,
     },
-    /// Read names as JSON from standard input and give them to the server of this container
-    Names,
+    /// Give external names to the server of this container; in force when it ends
+    Names {
+        /// The names as JSON, `{"my.server.com": {"addresses": ["192.0.2.7"]}}`; read from standard input if absent
+        json: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match arguments.action {
+        match &arguments.action {
             Action::Serve { address } => {
                 let mut terminate = signal(SignalKind::terminate())?;
                 let client = kube::Client::try_default().await?;
@@ -57,14 +60,19 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
                 egress_dns::take_names(dns.clone(), &arguments.control)?;
                 // The port opens once everything is known: that is what a readiness probe sees.
                 dns.follow(client).await;
-                dns.serve(address).await?;
+                dns.serve(*address).await?;
                 tracing::info!(%address, "serving");
                 terminate.recv().await;
             }
-            Action::Names => {
-                let mut json = Vec::new();
-                std::io::stdin().read_to_end(&mut json)?;
-                egress_dns::send_names(&arguments.control, &json).await?;
+            Action::Names { json } => {
+                let mut bytes = Vec::new();
+                match json {
+                    Some(text) => bytes.extend_from_slice(text.as_bytes()),
+                    None => {
+                        std::io::stdin().read_to_end(&mut bytes)?;
+                    }
+                }
+                egress_dns::send_names(&arguments.control, &bytes).await?;
             }
         }
         Ok(())

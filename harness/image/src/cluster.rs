@@ -17,6 +17,8 @@ use crate::own::OwnPrograms;
 pub const HUB: &str = "localhost/egress-conformance";
 /// The clients' image, by the name that `fixtures/workloads/client.yaml` has: a stand-in, with Debian's curl.
 pub const CLIENT: &str = "docker.io/curlimages/curl:8.16.0";
+/// The tag of Istio's images here, beside their version: mesh files can name it whatever the version.
+pub const TAG: &str = "local";
 /// The DNS server's image.
 pub const DNS: &str = "localhost/egress-conformance/dns:1";
 /// The external servers' image.
@@ -107,7 +109,9 @@ pub(crate) fn mesh(
         .file("var/lib/istio/envoy/envoy_bootstrap_tmpl.json", programs.path(&ProgramName::ENVOY_BOOTSTRAP));
     let client = Layer::default().folder("home/curl_user", 0o755, (100, 101));
     let mut image = |name: &str, layer: &Layer, config: Config| -> Result<Image, Error> {
-        Ok(Image { tags: vec![name.to_owned()], layers: vec![base.clone(), layers.write(layer)?], config })
+        let mut tags = vec![name.to_owned()];
+        tags.extend(name.strip_suffix(&format!(":{version}")).map(|name| format!("{name}:{TAG}")));
+        Ok(Image { tags, layers: vec![base.clone(), layers.write(layer)?], config })
     };
     let mut client_config = Config::new(&[]).user("100:101").env("HOME=/home/curl_user");
     client_config.cmd = vec!["curl".to_owned()];

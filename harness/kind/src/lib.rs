@@ -6,12 +6,14 @@
 //! process that started it, however that ends; [`sweep`] removes what a killed one left. What this crate never does:
 //! decide which images or scenarios there are.
 //!
-//! Linux, root. Start at [`Engine::start`], then [`Cluster::create`].
+//! Linux, root. Start at [`Kind::start`]; its parts are [`Engine`], [`Cluster`] and [`Servers`].
 
 mod cluster;
 mod door;
 mod engine;
 mod error;
+mod kind;
+mod servers;
 mod tool;
 mod wait;
 
@@ -19,3 +21,5 @@ pub use cluster::{Cluster, ClusterOptions, config};
 pub use door::{Dialer, Door};
 pub use engine::{ENGINE_ROOT, Engine, Phase, Phases, Swept, sweep};
 pub use error::Error;
+pub use kind::{Kind, KindOptions};
+pub use servers::{OUTSIDE, Servers};

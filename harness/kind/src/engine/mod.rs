@@ -139,7 +139,25 @@ impl Engine {
     /// The daemon's socket, which works from the host.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.state.path().join("run/docker.sock")
+        self.run_folder().join("docker.sock")
+    }
+
+    /// The folder that the daemon sees as `/run/engine`: its socket and log, and what containers may share with the host.
+    #[must_use]
+    pub fn run_folder(&self) -> PathBuf {
+        self.state.path().join("run")
+    }
+
+    /// The daemon's address, as `DOCKER_HOST` has it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// The program `docker` that fits the daemon.
+    #[must_use]
+    pub fn docker_program(&self) -> PathBuf {
+        self.commands().join("docker")
     }
 
     /// A folder for files that live as long as the engine.
@@ -163,7 +181,7 @@ impl Engine {
         self.host
             .clone()
             .with("PATH", path)
-            .with("DOCKER_HOST", format!("unix://{}", self.socket().display()))
+            .with("DOCKER_HOST", self.address())
             .with("DOCKER_CONFIG", self.state.path().join("docker-config"))
             .without("DOCKER_CONTEXT")
             .without("DOCKER_TLS_VERIFY")
@@ -179,7 +197,7 @@ impl Engine {
     }
 
     async fn docker_for(&self, what: &str, args: &[&str], limit: Duration) -> Result<String, Error> {
-        let tool = Tool::new(&self.commands().join("docker"), &self.environment()).args(args.iter().copied());
+        let tool = Tool::new(&self.docker_program(), &self.environment()).args(args.iter().copied());
         tool::run(&tool, what, limit, "see the message, and the daemon's log beside its socket").await
     }
 
@@ -209,7 +227,7 @@ impl Engine {
     /// What the daemon has said since its start.
     #[must_use]
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.state.path().join("run/dockerd.log")).unwrap_or_default()
+        std::fs::read_to_string(self.run_folder().join("dockerd.log")).unwrap_or_default()
     }
 
     /// Removes all containers, stops the daemon so that its images can be used again, and checks that nothing is left.
@@ -263,7 +281,7 @@ impl Engine {
         let script = format!(
             "#!/bin/sh\nexec '{root}/usr/{linker}' --library-path '{root}/usr/lib/{arch}' '{root}/usr/bin/docker' \"$@\"\n"
         );
-        let path = dir.join("docker");
+        let path = self.docker_program();
         std::fs::write(&path, script).map_err(Error::io("write", &path))?;
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&path, mode).map_err(Error::io("set the mode of", &path))

@@ -6,6 +6,7 @@
 
 pub mod exec;
 pub mod istio;
+pub mod kind;
 pub mod objects;
 pub mod sandbox;
 pub mod snapshot;
