@@ -179,7 +179,7 @@ impl Cache {
         Ok(Object { dir, record: record.clone(), read_only: false })
     }
 
-    fn object_dir(&self, key: &str) -> PathBuf {
+    pub(crate) fn object_dir(&self, key: &str) -> PathBuf {
         self.root.join("objects").join(key)
     }
 

@@ -33,7 +33,7 @@ exit "$code"
 
 /// A tool to run.
 #[derive(Debug, Clone)]
-pub(crate) struct Tool {
+pub struct Tool {
     program: PathBuf,
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
@@ -43,17 +43,21 @@ pub(crate) struct Tool {
 
 /// How a tool ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) success: bool,
+pub struct Ended {
+    /// Whether it exited with 0, within its limit.
+    pub success: bool,
     /// `exit status: 1` and the like, or the time limit.
-    pub(crate) outcome: String,
-    pub(crate) stdout: String,
+    pub outcome: String,
+    /// All of its standard output.
+    pub stdout: String,
     /// The last lines of both streams, in order of arrival.
-    pub(crate) tail: Vec<String>,
+    pub tail: Vec<String>,
 }
 
 impl Tool {
-    pub(crate) fn new(program: &Path, host: &Host) -> Self {
+    /// A program, with the environment of that host.
+    #[must_use]
+    pub fn new(program: &Path, host: &Host) -> Self {
         Self {
             program: program.to_owned(),
             args: Vec::new(),
@@ -63,43 +67,56 @@ impl Tool {
         }
     }
 
-    pub(crate) fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.insert(name.into(), value.into());
         self
     }
 
-    pub(crate) fn without_env(mut self, names: &[&str]) -> Self {
+    /// Takes environment variables away.
+    #[must_use]
+    pub fn without_env(mut self, names: &[&str]) -> Self {
         names.iter().for_each(|name| {
             self.env.remove(std::ffi::OsStr::new(name));
         });
         self
     }
 
-    pub(crate) fn dir(mut self, dir: &Path) -> Self {
+    /// Sets its working folder.
+    #[must_use]
+    pub fn dir(mut self, dir: &Path) -> Self {
         self.dir = Some(dir.to_owned());
         self
     }
 
     /// Its standard output is an answer to parse, not news: only standard error goes to `on_line`.
-    pub(crate) fn quiet_stdout(mut self) -> Self {
+    #[must_use]
+    pub fn quiet_stdout(mut self) -> Self {
         self.quiet_stdout = true;
         self
     }
 
     /// The command line for people, quoted where a shell needs it.
-    pub(crate) fn display(&self) -> String {
+    #[must_use]
+    pub fn display(&self) -> String {
         let words = std::iter::once(self.program.as_os_str()).chain(self.args.iter().map(OsString::as_os_str));
         words.map(|word| quote(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
     }
 
     /// Runs it to its end or to the limit, then it is killed; so it is when the future is dropped.
     /// `on_line` gets each line of output, and an empty one when the tool is silent for long.
-    pub(crate) async fn run(&self, limit: Duration, on_line: &mut (dyn FnMut(&str) + Send)) -> std::io::Result<Ended> {
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub async fn run(&self, limit: Duration, on_line: &mut (dyn FnMut(&str) + Send)) -> std::io::Result<Ended> {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(GUARD).arg("sh").arg(&self.program).args(&self.args);
         command.env_clear().envs(&self.env).process_group(0).kill_on_drop(true);

@@ -46,6 +46,8 @@ pub enum Kind {
     Program,
     /// A data file.
     File,
+    /// A folder of data files, of which `entry` names one: its place tells the folder's.
+    Folder,
     /// A toolchain, fetched only if the machine has none that will do.
     Toolchain,
 }
@@ -75,6 +77,7 @@ pub(crate) struct VersionCheck {
 pub(crate) enum Source {
     GoProgram { module: GoModule, package: String, tags: Vec<String>, ldflags: Vec<String> },
     GoFile { module: GoModule, path: String, sha256: String },
+    GoFolder { module: GoModule, path: String },
     Pypi { package: String, wheels: BTreeMap<String, String>, member: String },
 }
 
@@ -111,7 +114,7 @@ impl Component {
     /// The kind of source it is pinned to.
     pub fn source_kind(&self) -> SourceKind {
         match self.source {
-            Source::GoProgram { .. } | Source::GoFile { .. } => SourceKind::Go,
+            Source::GoProgram { .. } | Source::GoFile { .. } | Source::GoFolder { .. } => SourceKind::Go,
             Source::Pypi { .. } => SourceKind::Pypi,
         }
     }
@@ -120,8 +123,19 @@ impl Component {
     pub fn source_text(&self) -> String {
         match &self.source {
             Source::GoProgram { module, package, .. } => format!("{package}@{}", module.version),
-            Source::GoFile { module, path, .. } => format!("{}@{}/{path}", module.path, module.version),
+            Source::GoFile { module, path, .. } | Source::GoFolder { module, path } => {
+                format!("{}@{}/{path}", module.path, module.version)
+            }
             Source::Pypi { package, .. } => format!("{package}=={}", self.version),
+        }
+    }
+
+    /// Whether the object is a folder of files, hashed as a whole.
+    pub(crate) fn is_tree(&self) -> bool {
+        match &self.source {
+            Source::GoFolder { .. } => true,
+            Source::Pypi { member, .. } => member.ends_with('/'),
+            Source::GoProgram { .. } | Source::GoFile { .. } => false,
         }
     }
 
@@ -149,6 +163,10 @@ impl Component {
             }
             Source::GoFile { module, path, sha256 } => {
                 fields.add(b"go file", path.as_bytes()).add(b"sha256", sha256.as_bytes());
+                add_files(&mut fields, module);
+            }
+            Source::GoFolder { module, path } => {
+                fields.add(b"go folder", path.as_bytes());
                 add_files(&mut fields, module);
             }
             Source::Pypi { package, wheels, member } => {

@@ -10,16 +10,20 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// A hash over named fields; lengths are part of it, so that no two lists of fields collide by concatenation.
-pub(crate) struct Fields(Sha256);
+#[derive(Debug)]
+pub struct Fields(Sha256);
 
 impl Fields {
-    pub(crate) fn new(domain: &str) -> Self {
+    /// An empty list, for one kind of key.
+    #[must_use]
+    pub fn new(domain: &str) -> Self {
         let mut fields = Self(Sha256::new());
         fields.add(b"domain", domain.as_bytes());
         fields
     }
 
-    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
+    /// Adds a field.
+    pub fn add(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
         for part in [name, value] {
             self.0.update((part.len() as u64).to_le_bytes());
             self.0.update(part);
@@ -28,7 +32,8 @@ impl Fields {
     }
 
     /// Lower-case hexadecimal, 64 digits.
-    pub(crate) fn finish(self) -> String {
+    #[must_use]
+    pub fn finish(self) -> String {
         hex(&self.0.finalize())
     }
 }

@@ -43,7 +43,8 @@ impl Host {
     }
 
     /// The first executable file of that name on `PATH`.
-    pub(crate) fn find(&self, program: &str) -> Option<PathBuf> {
+    #[must_use]
+    pub fn find(&self, program: &str) -> Option<PathBuf> {
         std::env::split_paths(self.get("PATH")?).map(|dir| dir.join(program)).find(|path| is_executable(path))
     }
 

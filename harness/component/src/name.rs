@@ -33,6 +33,32 @@ impl ProgramName {
     pub const ENVOY: Self = Self::known("envoy");
     /// The bootstrap template from which pilot-agent writes Envoy's configuration: a file.
     pub const ENVOY_BOOTSTRAP: Self = Self::known("envoy-bootstrap");
+    /// The Kubernetes scheduler.
+    pub const KUBE_SCHEDULER: Self = Self::known("kube-scheduler");
+    /// The Kubernetes node agent.
+    pub const KUBELET: Self = Self::known("kubelet");
+    /// Makes a control plane on a node.
+    pub const KUBEADM: Self = Self::known("kubeadm");
+    /// Kubernetes in Docker.
+    pub const KIND: Self = Self::known("kind");
+    /// The static files of a kind node's image: a folder, of which the path names `usr/local/bin/entrypoint`.
+    pub const KIND_BASE: Self = Self::known("kind-base");
+    /// The container runtime of a node.
+    pub const CONTAINERD: Self = Self::known("containerd");
+    /// containerd's own command line.
+    pub const CTR: Self = Self::known("ctr");
+    /// What containerd starts for each pod.
+    pub const CONTAINERD_SHIM: Self = Self::known("containerd-shim-runc-v2");
+    /// The command line of the container runtime interface.
+    pub const CRICTL: Self = Self::known("crictl");
+    /// Network plugin: a routed veth pair for each pod.
+    pub const CNI_PTP: Self = Self::known("cni-ptp");
+    /// Network plugin: the loopback device.
+    pub const CNI_LOOPBACK: Self = Self::known("cni-loopback");
+    /// Network plugin: addresses from a range of this node.
+    pub const CNI_HOST_LOCAL: Self = Self::known("cni-host-local");
+    /// Network plugin: ports of the host.
+    pub const CNI_PORTMAP: Self = Self::known("cni-portmap");
     /// The Go toolchain, fetched only where no suitable Go is installed.
     pub const GO: Self = Self::known("go");
 

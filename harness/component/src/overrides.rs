@@ -46,7 +46,7 @@ pub(crate) async fn check(component: &Component, path: &Path, host: &Host) -> Re
     };
     let path = std::path::absolute(path).map_err(Error::io("resolve", path))?;
     let fits = match component.kind {
-        Kind::File => path.is_file().then_some(()).ok_or_else(|| unfit("a file")),
+        Kind::File | Kind::Folder => path.is_file().then_some(()).ok_or_else(|| unfit("a file")),
         Kind::Program | Kind::Toolchain => {
             is_executable(&path).then_some(()).ok_or_else(|| unfit("an executable file"))
         }

@@ -171,6 +171,10 @@ fn read_component(
             let source = Source::GoFile { module: module.clone(), path: go.path.clone(), sha256: go.sha256.clone() };
             (flags.version.clone(), source)
         }
+        schema::Source::GoFolder(go) => {
+            let (flags, module) = module(&go.module)?;
+            (flags.version.clone(), Source::GoFolder { module: module.clone(), path: go.path.clone() })
+        }
         schema::Source::Pypi(pypi) => {
             for sha256 in pypi.wheels.values() {
                 check_sha256(sha256).map_err(&invalid)?;
@@ -184,7 +188,7 @@ fn read_component(
         }
     };
     let check = pin.check.as_ref().map(|check| read_check(check).map_err(&invalid)).transpose()?;
-    if check.is_none() && pin.kind != Kind::File {
+    if check.is_none() && !matches!(pin.kind, Kind::File | Kind::Folder) {
         return Err(invalid("a program needs a version check".to_owned()));
     }
     let entry = pin.entry.clone().unwrap_or_else(|| pin.name.to_string());

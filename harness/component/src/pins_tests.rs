@@ -35,6 +35,19 @@ fn the_real_pins_have_every_known_program() {
         ProgramName::ISTIOCTL,
         ProgramName::ENVOY,
         ProgramName::ENVOY_BOOTSTRAP,
+        ProgramName::KUBE_SCHEDULER,
+        ProgramName::KUBELET,
+        ProgramName::KUBEADM,
+        ProgramName::KIND,
+        ProgramName::KIND_BASE,
+        ProgramName::CONTAINERD,
+        ProgramName::CTR,
+        ProgramName::CONTAINERD_SHIM,
+        ProgramName::CRICTL,
+        ProgramName::CNI_PTP,
+        ProgramName::CNI_LOOPBACK,
+        ProgramName::CNI_HOST_LOCAL,
+        ProgramName::CNI_PORTMAP,
         ProgramName::GO,
     ] {
         assert!(names.contains(&name), "{name} is not pinned");
@@ -72,6 +85,12 @@ fn the_real_patterns_find_the_version_in_recorded_output() {
             ProgramName::ENVOY,
             "\nenvoy  version: 9e5580933739775e8bce696a57a2e1bc99368f23/1.40.0/Clean/RELEASE/BoringSSL\n",
         ),
+        (ProgramName::KUBEADM, "v1.36.3\n"),
+        (ProgramName::KIND, "kind v0.33.0 go1.26.8 linux/amd64\n"),
+        (ProgramName::CONTAINERD, "containerd github.com/containerd/containerd/v2 2.3.4 \n"),
+        (ProgramName::CTR, "ctr github.com/containerd/containerd/v2 2.3.4\n"),
+        (ProgramName::CRICTL, "crictl version 1.36.0\n"),
+        (ProgramName::CNI_PTP, "CNI ptp plugin 1.9.1\nCNI protocol versions supported: 0.1.0\n"),
         (ProgramName::GO, "go version go1.26.6 linux/amd64\n"),
     ] {
         let component = pins.get(&name).unwrap();

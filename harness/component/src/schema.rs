@@ -57,6 +57,7 @@ fn program() -> Kind {
 pub(crate) enum Source {
     Go(Go),
     GoFile(GoFile),
+    GoFolder(GoFolder),
     Pypi(Pypi),
 }
 
@@ -73,6 +74,14 @@ pub(crate) struct GoFile {
     pub(crate) module: String,
     pub(crate) path: String,
     pub(crate) sha256: String,
+}
+
+/// All files below a folder of a module. `go.sum` has the hash of the whole module, so none is written here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GoFolder {
+    pub(crate) module: String,
+    pub(crate) path: String,
 }
 
 #[derive(Debug, Deserialize)]

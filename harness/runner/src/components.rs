@@ -3,10 +3,13 @@
 //! Start at [`store`].
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use egress_component::{Cache, Host, PinFiles, Pins, ProgramName, Store};
+use egress_image::{Images, OwnPrograms};
 
 use crate::cluster::EnvironmentError;
+use crate::progress::Console;
 
 /// Names a second cache that is only read, such as one that another user filled.
 pub const READ_ONLY_CACHE: &str = "EGRESS_CONFORMANCE_READ_ONLY_CACHE";
@@ -55,4 +58,30 @@ pub fn pinned_istio() -> Result<String, EnvironmentError> {
     let store = store()?;
     let pin = store.pins().get(&ProgramName::PILOT_DISCOVERY);
     pin.map(|p| p.version().to_owned()).ok_or_else(|| EnvironmentError::new("no pin for pilot-discovery"))
+}
+
+/// Opens the store for images: everything in [`egress_image::PROGRAMS`], this project's own static programs, and the cache.
+/// What is missing is built.
+///
+/// # Errors
+/// [`EnvironmentError`] when a component or one of the own programs cannot be had.
+pub async fn images(console: &Console) -> Result<Images, EnvironmentError> {
+    let store = store()?;
+    let programs = store.ensure(&egress_image::PROGRAMS, console).await.map_err(|e| component_error(&e))?;
+    let host = store.host().clone();
+    let own = OwnPrograms::ensure(&host, console).await.map_err(|e| image_error(&e))?;
+    Ok(Images { cache: store.cache().clone(), host, programs, own, progress: Arc::new(console.clone()) })
+}
+
+/// An image's error, with its causes and its own remedy.
+#[must_use]
+pub fn image_error(error: &egress_image::Error) -> EnvironmentError {
+    let remedy = miette::Diagnostic::help(error).map(|help| help.to_string());
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message = format!("{message}: {error}");
+        cause = error.source();
+    }
+    EnvironmentError { message, remedy }
 }

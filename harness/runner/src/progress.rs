@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use egress_component::ProgressEvent;
+use egress_image::ImageEvent;
 use egress_sandbox::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -110,6 +111,23 @@ impl Progress for Console {
             Some(bar) => bar.println(text),
             // Standard error that is closed is nobody to tell.
             None => drop(writeln!(std::io::stderr(), "{text}")),
+        }
+    }
+}
+
+impl egress_image::ImageProgress for Console {
+    fn event(&self, event: ImageEvent<'_>) {
+        match event {
+            ImageEvent::Started { what } => self.line(&format!("making {what}")),
+            ImageEvent::Waiting { what, holder } => {
+                self.say_once(&format!("{what}: waiting for {holder}"), Duration::ZERO);
+            }
+            ImageEvent::Step { what, elapsed, message } => match &self.bar {
+                Some(bar) => bar.set_message(format!("{what}: {message}")),
+                None => self.say_once(&format!("{what}: {message}"), elapsed),
+            },
+            ImageEvent::Finished { what, elapsed, .. } => self.phase(what, elapsed),
+            _ => {}
         }
     }
 }

@@ -14,7 +14,6 @@
 
 mod component;
 mod control_plane;
-mod dns;
 mod doctor;
 mod door;
 mod enter;
@@ -34,9 +33,9 @@ mod wait;
 mod world;
 
 pub use doctor::{Check, doctor};
+pub use egress_dns::{NameAnswer, Names};
 pub use events::{ComponentFault, Event};
 pub use options::{Options, Programs};
-pub use protocol::{NameAnswer, Names};
 pub use sandbox::{ControlError, Sandbox, StartError, StopError};
 pub use state::sweep;
 pub use userns::{Setting, UserNamespaceError};

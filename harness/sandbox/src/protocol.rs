@@ -2,11 +2,11 @@
 //! over one Unix socket pair. The socket is also the owner's sign of life: when it closes, the
 //! sandbox ends. Start at [`ToSandbox`] and [`ToOwner`].
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use egress_dns::Names;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
@@ -14,19 +14,6 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::events::{ComponentFault, Event};
 use crate::options::Options;
-
-/// External DNS names and what to answer for them. Names are absolute, without a final dot.
-pub type Names = BTreeMap<String, NameAnswer>;
-
-/// The answer to a DNS question for one external name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NameAnswer {
-    /// These addresses: IPv4 for A, IPv6 for AAAA. The other kind gets an empty answer.
-    Addresses(Vec<IpAddr>),
-    /// The name does not exist. Same as leaving it out, but says so in a record of the run.
-    NxDomain,
-}
 
 /// First message of all, read by the process that enters the namespaces.
 #[derive(Debug, Serialize, Deserialize)]

@@ -14,13 +14,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use channel::Channel;
+use egress_dns::Names;
 use inside::Inside;
 
 use crate::events::{ComponentFault, Event};
 use crate::layout::{self, Layout};
 use crate::network;
 use crate::options::Options;
-use crate::protocol::{Names, Request, StartFailure};
+use crate::protocol::{Request, StartFailure};
 use crate::state::{self, StateDir, StateError};
 use crate::userns::{self, UserNamespaceError};
 

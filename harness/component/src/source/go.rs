@@ -147,6 +147,24 @@ pub(crate) async fn take_file(
     work: &Work,
     reporter: Reporter<'_>,
 ) -> Result<Made, Error> {
+    let dir = download(go, module, work, reporter).await?;
+    let (source, output) = (dir.join(path), work.object().join(entry));
+    std::fs::copy(&source, &output).map_err(Error::io("copy", &source))?;
+    seal(&output, false)?;
+    let seen = hash::file(&output).map_err(Error::io("read", &output))?;
+    if seen != sha256 {
+        return Err(Error::Hash {
+            what: format!("{path} of {}@{}", module.path, module.version),
+            expected: sha256.to_owned(),
+            seen,
+            help: "correct the sha256 in components.yaml if the module's version was changed there".to_owned(),
+        });
+    }
+    Ok(go.made(module))
+}
+
+/// Downloads a module, which Go compares with `go.sum`, and gives its folder in Go's cache.
+async fn download(go: Go<'_>, module: &GoModule, work: &Work, reporter: Reporter<'_>) -> Result<PathBuf, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Download {
@@ -161,19 +179,36 @@ pub(crate) async fn take_file(
     if found.version != module.version {
         return Err(answer(format!("version {} came, expected {}", found.version, module.version)));
     }
-    let (source, output) = (found.dir.join(path), work.object().join(entry));
-    std::fs::copy(&source, &output).map_err(Error::io("copy", &source))?;
-    seal(&output, false)?;
-    let seen = hash::file(&output).map_err(Error::io("read", &output))?;
-    if seen != sha256 {
-        return Err(Error::Hash {
-            what: format!("{path} of {}@{}", module.path, module.version),
-            expected: sha256.to_owned(),
-            seen,
-            help: "correct the sha256 in components.yaml if the module's version was changed there".to_owned(),
-        });
-    }
+    Ok(found.dir)
+}
+
+/// Copies a folder of a module to the folder of `entry` (its first part) in the work's object folder.
+pub(crate) async fn take_folder(
+    go: Go<'_>,
+    (module, path): (&GoModule, &str),
+    entry: &str,
+    work: &Work,
+    reporter: Reporter<'_>,
+) -> Result<Made, Error> {
+    let source = download(go, module, work, reporter).await?.join(path);
+    let root = work.object().join(entry.split('/').next().unwrap_or_default());
+    copy_folder(&source, &root)?;
     Ok(go.made(module))
+}
+
+fn copy_folder(source: &Path, to: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(to).map_err(Error::io("make", to))?;
+    for item in std::fs::read_dir(source).map_err(Error::io("read", source))? {
+        let item = item.map_err(Error::io("read", source))?;
+        let (path, output) = (item.path(), to.join(item.file_name()));
+        if path.is_dir() {
+            copy_folder(&path, &output)?;
+        } else {
+            std::fs::copy(&path, &output).map_err(Error::io("copy", &path))?;
+            seal(&output, false)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

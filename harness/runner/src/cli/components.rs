@@ -1,13 +1,16 @@
-//! `components list|build|verify`: the programs that a sandbox runs, where they come from, and whether they are whole.
+//! `components list|build|verify|images`: the programs that a cluster is made of, where they come from, whether they are
+//! whole, and the container images made from them.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use egress_component::{Origin, Status};
 
 use super::{Failure, interrupted};
-use crate::components::{SANDBOX_PROGRAMS, component_error, store};
+use crate::cluster::EnvironmentError;
+use crate::components::{self, SANDBOX_PROGRAMS, component_error, store};
 use crate::progress::Console;
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +29,12 @@ enum Action {
     },
     /// Build or fetch what is missing
     Build,
+    /// Make the images of a kind cluster without a registry: node, Istio, client, DNS and external servers
+    Images {
+        /// Copy the archives (node.tar, mesh.tar) into this folder, for `docker load` or `kind load image-archive`
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
     /// Hash every cached component again and ask it for its version
     Verify,
 }
@@ -63,8 +72,34 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             println!("{} components ready in {}", programs.iter().count(), store.cache().dir().display());
             Ok(ExitCode::SUCCESS)
         }
+        Action::Images { output } => images(output.as_deref()).await,
         Action::Verify => verify(&store).await,
     }
+}
+
+async fn images(output: Option<&Path>) -> Result<ExitCode, Failure> {
+    let console = Console::new();
+    let making = async { components::images(&console).await?.ensure().await.map_err(|e| components::image_error(&e)) };
+    let made = tokio::select! {
+        made = making => made,
+        () = interrupted() => return Err(Failure::Interrupted),
+    };
+    console.finish();
+    let made = made?;
+    for archive in [&made.node, &made.mesh] {
+        let mut path = archive.path.clone();
+        if let Some(dir) = output {
+            path = dir.join(archive.path.file_name().unwrap_or_default());
+            std::fs::create_dir_all(dir).and_then(|()| std::fs::copy(&archive.path, &path)).map_err(|error| {
+                EnvironmentError::new(format!("cannot copy {} to {}: {error}", archive.path.display(), path.display()))
+            })?;
+        }
+        println!("{}", path.display());
+        for reference in &archive.references {
+            println!("  {reference}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn verify(store: &egress_component::Store) -> Result<ExitCode, Failure> {

@@ -8,6 +8,7 @@ pub mod exec;
 pub mod forward;
 pub mod inventory;
 pub mod istio;
+pub mod kind;
 pub mod objects;
 pub mod sandbox;
 pub mod workload;

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use egress_dns::Dns;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
@@ -24,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::phases::Phases;
 use crate::component::Components;
-use crate::dns::Dns;
 use crate::enter::NODE_NAME;
 use crate::events::ComponentFault;
 use crate::layout::Layout;

@@ -1,10 +1,13 @@
 //! The cluster's DNS server: Services, and the external names of the running scenarios.
 //!
 //! It answers from memory only and asks nobody: an unknown name does not exist. Services and
-//! EndpointSlices come from watches of the API server, external names from the sandbox's owner.
-//! Start at [`Dns::serve`]; what is answered is decided in [`store`], purely.
+//! EndpointSlices come from watches of the API server, external names from its owner: in a sandbox by
+//! a call, in a cluster's pod through a Unix socket ([`send_names`]). Start at [`Dns::serve`]; what is answered is
+//! decided in [`store`], purely.
 
+mod control;
 mod handler;
+mod names;
 mod store;
 mod watch;
 
@@ -16,18 +19,23 @@ use hickory_server::Server;
 use kube::Client;
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::protocol::Names;
 use store::Store;
+
+pub use control::{DEFAULT_CONTROL, send_names, take_names};
+pub use names::{NameAnswer, Names};
 
 /// The DNS server's data, shared by the server, the watches and the owner's requests.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Dns {
+pub struct Dns {
     store: Arc<RwLock<Store>>,
 }
 
 impl Dns {
     /// Serves UDP and TCP on port 53 of an address, in the background, until the runtime ends.
-    pub(crate) async fn serve(&self, address: Ipv4Addr) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// Where the port cannot be bound.
+    pub async fn serve(&self, address: Ipv4Addr) -> std::io::Result<()> {
         let at = SocketAddr::from((address, 53));
         let udp = UdpSocket::bind(at).await?;
         let tcp = TcpListener::bind(at).await?;
@@ -44,12 +52,12 @@ impl Dns {
 
     /// Follows the cluster's Services and EndpointSlices, in the background. Returns once those
     /// that exist now are known.
-    pub(crate) async fn follow(&self, client: Client) {
+    pub async fn follow(&self, client: Client) {
         watch::follow(self.clone(), client).await;
     }
 
     /// Replaces the external names, in force when it returns.
-    pub(crate) fn set_names(&self, names: &Names) {
+    pub fn set_names(&self, names: &Names) {
         self.write(|store| store.set_names(names));
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::protocol::{NameAnswer, Names};
+use crate::names::{NameAnswer, Names};
 
 const SERVICES: &str = ".svc.cluster.local";
 const PODS: &str = ".pod.cluster.local";
