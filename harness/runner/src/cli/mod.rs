@@ -3,6 +3,7 @@
 //! Subcommands translate between arguments, the library and what is printed; they decide nothing about scenarios.
 //! Results go to standard output, progress and errors to standard error. Start at [`main`].
 
+mod cluster;
 mod compare;
 mod components;
 mod doctor;

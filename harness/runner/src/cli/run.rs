@@ -12,6 +12,7 @@ use egress_core::scenario::{
     Capability, Circumstances, ClusterKind, Order, Plan, Scenario, ScenarioSet, Selection, World, plan,
 };
 
+use super::cluster::ClusterArguments;
 use super::execute::{self, Job};
 use super::source::SourceArguments;
 use super::{Failure, color, explain, usage};
@@ -47,6 +48,8 @@ pub(crate) struct Arguments {
     selection: SelectionArguments,
     #[command(flatten)]
     source: SourceArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
     /// Show what would be run, and run nothing
     #[arg(long)]
     dry_run: bool,
@@ -111,19 +114,19 @@ impl SelectionArguments {
         Selection { filters: self.scenarios.clone(), groups: self.group.clone(), level, order }
     }
 
-    /// The plan for this selection on a sandbox.
-    pub(crate) fn plan(&self, set: &ScenarioSet, order: Order) -> Result<Plan, Failure> {
+    /// The plan for this selection on a kind of cluster. All kinds that there are can do everything.
+    pub(crate) fn plan(&self, set: &ScenarioSet, order: Order, cluster: ClusterKind) -> Result<Plan, Failure> {
         let on = Circumstances {
             capabilities: Capability::ALL.into(),
             istio: Some(crate::components::pinned_istio()?),
-            cluster: Some(ClusterKind::Sandbox),
+            cluster: Some(cluster),
         };
         plan(set, &self.selection(order), &on).map_err(|e| usage(e.render()))
     }
 
     /// The selected scenarios, in the order of the set.
     pub(crate) fn choose(&self, set: &ScenarioSet) -> Result<Vec<Arc<Scenario>>, Failure> {
-        let plan = self.plan(set, Order::Given)?;
+        let plan = self.plan(set, Order::Given, ClusterKind::Sandbox)?;
         let planned = |s: &Scenario| plan.scenarios().any(|p| p.scenario.id == s.id);
         let left = |s: &Scenario| {
             plan.skipped.iter().any(|(id, _)| *id == s.id) || plan.unsupported.iter().any(|(id, _)| *id == s.id)
@@ -151,7 +154,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         None => Order::Given,
         Some(seed) => Order::Random(seed.unwrap_or_else(|| rand::random::<u32>().into())),
     };
-    let plan = arguments.selection.plan(&set, order)?;
+    let cluster = arguments.cluster.kind();
+    let plan = arguments.selection.plan(&set, order, cluster)?;
     let selected = plan.scenarios().count() + plan.skipped.len() + plan.unsupported.len();
     if selected == 0 {
         return Err(usage("no scenario is selected"));
@@ -178,11 +182,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Order::Given => Order::Given,
                 Order::Random(seed) => Order::Random(seed.wrapping_add(round)),
             };
-            plans.push(arguments.selection.plan(&set, order)?);
+            plans.push(arguments.selection.plan(&set, order, cluster)?);
         }
-        let world = shared_world(&set, &plans[0]);
+        let world = shared_world(&set, &plans[0], cluster);
         let job = Job {
             options: SessionOptions {
+                cluster,
                 profile: plans[0].groups.first().map(|g| g.profile.clone()).unwrap_or_default(),
                 timeout: Duration::from_secs(arguments.timeout),
                 purpose: if arguments.keep { Purpose::Keep } else { Purpose::Run },
@@ -255,8 +260,8 @@ fn left_out(plan: &Plan, set: &ScenarioSet) -> Vec<ScenarioResult> {
 
 /// The external servers of all scenarios of a set, where they can be had together: then runs of different selections can
 /// share a mesh. Else those of the plan.
-pub(crate) fn shared_world(set: &ScenarioSet, plan: &Plan) -> World {
-    match SelectionArguments::default().plan(set, Order::Given) {
+pub(crate) fn shared_world(set: &ScenarioSet, plan: &Plan, cluster: ClusterKind) -> World {
+    match SelectionArguments::default().plan(set, Order::Given, cluster) {
         Ok(all) if all.world.covers(&plan.world) => all.world,
         _ => plan.world.clone(),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use egress_core::scenario::Order;
 
+use super::cluster::ClusterArguments;
 use super::run::SelectionArguments;
 use super::{Failure, interrupted, usage};
 use crate::progress::Console;
@@ -13,6 +14,8 @@ use crate::supervisor::protocol::Purpose;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct MeshArguments {
+    #[command(flatten)]
+    cluster: ClusterArguments,
     /// The mesh profile [default: registry-only, or that of the mesh that is up]
     #[arg(long)]
     mesh: Option<String>,
@@ -35,6 +38,7 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     }
     let console = Console::new();
     let options = SessionOptions {
+        cluster: arguments.cluster.kind(),
         profile: arguments.mesh.clone().unwrap_or_else(|| "registry-only".to_owned()),
         timeout: Duration::from_secs(arguments.timeout),
         purpose,
@@ -42,7 +46,7 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     };
     // The servers of the built-in scenarios, so that their requests can be sent by hand.
     let set = super::source::load(&[])?;
-    let plan = SelectionArguments::default().plan(&set, Order::Given)?;
+    let plan = SelectionArguments::default().plan(&set, Order::Given, arguments.cluster.kind())?;
     let joined = async {
         let session = Session::join(&options, &plan.world, &console).await?;
         if let Some(profile) = arguments.mesh.as_ref().filter(|wanted| **wanted != session.welcome.installed.profile) {

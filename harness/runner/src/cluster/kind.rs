@@ -6,16 +6,19 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use egress_component::ProgramName;
-use egress_image::Images;
+use egress_image::{Made, Silent};
 use egress_kind::{Kind, KindOptions, Phase};
 use egress_sandbox::Names;
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use super::{EnvironmentError, Provider};
-use crate::components::image_error;
-use crate::progress::Console;
+use crate::components::store;
+use crate::progress::Progress;
+
+/// The cluster's name. It is alone in its engine.
+const NAME: &str = "egress-conformance";
 
 /// A running kind cluster.
 pub struct KindProvider {
@@ -23,34 +26,45 @@ pub struct KindProvider {
 }
 
 impl KindProvider {
-    /// Makes missing images, starts an engine and a cluster in it; all of it ends with this process.
+    /// Starts an engine and a cluster of these images in it; all of it ends with this process.
     ///
     /// # Errors
     /// [`EnvironmentError`] with the part that failed and its last words.
     pub async fn start(
-        images: &Images,
-        name: String,
+        images: Made,
+        kind: PathBuf,
+        kubectl: PathBuf,
         timeout: Duration,
-        console: &Console,
-        phase: impl Fn(&Phase) + Send + Sync,
+        progress: impl Progress + 'static,
     ) -> Result<Self, EnvironmentError> {
-        let made = images.ensure().await.map_err(|e| image_error(&e))?;
         let options = KindOptions {
-            name,
-            kind: images.programs.path(&ProgramName::KIND).to_owned(),
-            kubectl: images.programs.path(&ProgramName::KUBECTL).to_owned(),
-            images: made,
+            name: NAME.to_owned(),
+            kind,
+            kubectl,
+            images,
             dns: crate::embedded::text("workloads/dns.yaml").map_err(EnvironmentError::new)?.to_owned(),
             timeout,
         };
-        let kind = Kind::start((&images.cache, &images.host), &options, console, &phase).await;
-        Ok(Self { kind: kind.map_err(|e| kind_error(&e))? })
-    }
-
-    /// The folder with the daemon's log. It goes with the cluster.
-    #[must_use]
-    pub fn logs(&self) -> Option<PathBuf> {
-        Some(self.kind.logs())
+        let store = store()?;
+        // Its futures stay on one thread, so they get one; what ends this one ends them.
+        let stop = CancellationToken::new();
+        let (stopped, _ended_with_this) = (stop.clone(), stop.drop_guard());
+        let runtime = tokio::runtime::Handle::current();
+        let started = tokio::task::spawn_blocking(move || {
+            let phase = |phase: &Phase| progress.phase(&phase.name, phase.took);
+            runtime.block_on(async {
+                tokio::select! {
+                    // What the engine is made of comes from Debian packages, and may have to be unpacked first.
+                    kind = Kind::start((store.cache(), store.host()), &options, &Silent, &phase) => Some(kind),
+                    () = stopped.cancelled() => None,
+                }
+            })
+        });
+        match started.await {
+            Ok(Some(Ok(kind))) => Ok(Self { kind }),
+            Ok(Some(Err(error))) => Err(kind_error(&error)),
+            Ok(None) | Err(_) => Err(EnvironmentError::new("the start of the kind cluster was broken off")),
+        }
     }
 }
 
@@ -82,7 +96,7 @@ impl Provider for KindProvider {
 
     /// The same as the sandbox's, so that reports of both can be compared line by line.
     fn address_pool(&self) -> Vec<Ipv4Addr> {
-        (78..=120).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
+        (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
     }
 
     fn unused_address(&self) -> Ipv4Addr {
@@ -107,6 +121,10 @@ impl Provider for KindProvider {
 
     fn servers(&self) -> ControlClient {
         ControlClient::unix(self.kind.servers())
+    }
+
+    fn logs(&self) -> Option<PathBuf> {
+        Some(self.kind.logs())
     }
 
     fn faults(&self) -> Vec<String> {

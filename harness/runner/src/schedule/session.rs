@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use egress_component::{ProgramName, Programs};
 use egress_core::report::{self, ClusterInfo, Outcome, ScenarioResult};
-use egress_core::scenario::{Lease, Locks, Planned, World as WorldPlan};
+use egress_core::scenario::{ClusterKind, Lease, Locks, Planned, World as WorldPlan};
 use external_server::client::ControlClient;
 use tokio::sync::Mutex;
 
@@ -20,16 +20,18 @@ use super::world::World;
 use crate::cluster::objects::Objects;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
 use crate::cluster::{EnvironmentError, preflight, sandbox};
-use crate::components::{SANDBOX_PROGRAMS, component_error, store};
+use crate::components::{SANDBOX_PROGRAMS, component_error, image_error, images, store};
 use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
 use crate::supervisor::link::Link;
-use crate::supervisor::protocol::{Fate, Grant, Purpose, Start, Wanted, Welcome};
+use crate::supervisor::protocol::{ClusterStart, Fate, Grant, Purpose, Start, Wanted, Welcome};
 
 /// What a session is made with.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
+    /// Which kind of cluster.
+    pub cluster: ClusterKind,
     /// The profile that comes up first, if the mesh is not up yet.
     pub profile: String,
     /// How long each step of the mesh's start may take.
@@ -65,6 +67,29 @@ pub struct Worker {
     link: Link,
 }
 
+/// Makes what a kind of cluster is made of, as far as it is missing. Beside it come the programs for people.
+async fn prepare(cluster: ClusterKind, console: &Console) -> Result<(ClusterStart, Programs), EnvironmentError> {
+    match cluster {
+        ClusterKind::Sandbox => {
+            preflight()?;
+            let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
+            let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
+            let kubernetes_version = kubernetes.unwrap_or_default();
+            Ok((ClusterStart::Sandbox { programs: sandbox::programs(&programs), kubernetes_version }, programs))
+        }
+        ClusterKind::Kind => {
+            let images = images(console).await?;
+            let made = images.ensure().await.map_err(|e| image_error(&e))?;
+            let people = [ProgramName::KUBECTL, ProgramName::ISTIOCTL];
+            let programs = store()?.ensure(&people, console).await.map_err(|e| component_error(&e))?;
+            let kind = images.programs.path(&ProgramName::KIND).to_owned();
+            let kubectl = programs.path(&ProgramName::KUBECTL).to_owned();
+            Ok((ClusterStart::Kind { images: made, kind, kubectl }, programs))
+        }
+        ClusterKind::Existing => Err(EnvironmentError::new("runs on existing clusters are not there yet")),
+    }
+}
+
 impl Session {
     /// Makes missing components, and joins the mesh of this build, which is brought up if there is none; then has a
     /// plan's external servers in force.
@@ -72,12 +97,10 @@ impl Session {
     /// # Errors
     /// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
     pub async fn join(options: &SessionOptions, plan: &WorldPlan, console: &Console) -> Result<Self, EnvironmentError> {
-        preflight()?;
-        let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
-        let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
+        let (cluster, programs) = prepare(options.cluster, console).await?;
         let start = Start {
-            programs: sandbox::programs(&programs),
-            kubernetes_version: kubernetes.unwrap_or_default(),
+            cluster,
+            istioctl: programs.path(&ProgramName::ISTIOCTL).to_owned(),
             profile: options.profile.clone(),
             timeout: options.timeout,
         };

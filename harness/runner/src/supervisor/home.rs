@@ -115,13 +115,12 @@ impl Home {
     }
 }
 
-/// What clients must have in common to share a mesh: this build, and the programs.
+/// What clients must have in common to share a mesh: this build, and what the cluster is made of.
 #[must_use]
 pub fn key(start: &Start) -> String {
     let mut hasher = DefaultHasher::new();
     env!("EGRESS_CONFORMANCE_BUILD").hash(&mut hasher);
-    serde_json::to_string(&start.programs).expect("plain data with string keys").hash(&mut hasher);
-    start.kubernetes_version.hash(&mut hasher);
+    serde_json::to_string(&start.cluster).expect("plain data with string keys").hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 

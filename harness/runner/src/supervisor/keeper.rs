@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use super::grants::{Board, Id, Next};
 use super::home::Home;
 use super::life::{Life, Verdict};
-use super::protocol::{Aftermath, Grant, News, Start, ToClient, ToSupervisor, Wanted, Welcome};
+use super::protocol::{Aftermath, ClusterStart, Grant, News, Start, ToClient, ToSupervisor, Wanted, Welcome};
 use crate::cluster::inventory;
+use crate::cluster::kind::KindProvider;
 use crate::cluster::objects::Applied;
 use crate::cluster::sandbox::SandboxProvider;
 use crate::cluster::{EnvironmentError, Provider};
@@ -129,16 +130,27 @@ impl Progress for Reporter {
     }
 }
 
+async fn provider(
+    cluster: ClusterStart,
+    timeout: Duration,
+    reporter: &Reporter,
+) -> Result<Box<dyn Provider>, EnvironmentError> {
+    let listener = Reporter(reporter.0.clone());
+    match cluster {
+        ClusterStart::Sandbox { programs, kubernetes_version } => {
+            let listen = move |event| listener.sandbox_event(&event);
+            Ok(Box::new(SandboxProvider::start(programs, kubernetes_version, timeout, listen).await?))
+        }
+        ClusterStart::Kind { images, kind, kubectl } => {
+            Ok(Box::new(KindProvider::start(images, kind, kubectl, timeout, listener).await?))
+        }
+    }
+}
+
 async fn bring_up(start: Start, reporter: Reporter) -> Result<(Mesh, Installed, Slot), EnvironmentError> {
     let begun = Instant::now();
-    let listener = Reporter(reporter.0.clone());
-    let provider =
-        SandboxProvider::start(start.programs.clone(), start.kubernetes_version, start.timeout, move |event| {
-            listener.sandbox_event(&event);
-        })
-        .await?;
-    let provider: Box<dyn Provider> = Box::new(provider);
-    let up = Mesh::up(provider, start.programs.istioctl, &start.profile, start.timeout, &reporter).await?;
+    let provider = provider(start.cluster, start.timeout, &reporter).await?;
+    let up = Mesh::up(provider, start.istioctl, &start.profile, start.timeout, &reporter).await?;
     reporter.phase("mesh up", begun.elapsed());
     Ok(up)
 }

@@ -35,14 +35,35 @@ pub enum Purpose {
 /// With what a supervisor starts: what it reads first of all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Start {
-    /// The programs of a sandbox.
-    pub programs: egress_sandbox::Programs,
-    /// The version of Kubernetes.
-    pub kubernetes_version: String,
+    /// What it makes the cluster of.
+    pub cluster: ClusterStart,
+    /// The program that installs Istio.
+    pub istioctl: PathBuf,
     /// The profile that comes up first.
     pub profile: String,
     /// How long each step may take.
     pub timeout: Duration,
+}
+
+/// What a cluster is made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ClusterStart {
+    /// A sandbox.
+    Sandbox {
+        /// Its programs.
+        programs: egress_sandbox::Programs,
+        /// The version of Kubernetes.
+        kubernetes_version: String,
+    },
+    /// A kind cluster.
+    Kind {
+        /// The images that it is made of.
+        images: egress_image::Made,
+        /// The program kind.
+        kind: PathBuf,
+        /// The program kubectl.
+        kubectl: PathBuf,
+    },
 }
 
 /// What a client says.

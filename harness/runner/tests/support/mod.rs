@@ -12,10 +12,20 @@ use egress_core::report::ScenarioResult;
 use egress_core::scenario::{Capability, Circumstances, ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
 use tokio::runtime::Runtime;
 
+/// The kind of cluster that the tests run on: `EGRESS_CLUSTER=kind`, or a sandbox.
+fn cluster() -> Result<ClusterKind, String> {
+    match std::env::var("EGRESS_CLUSTER").as_deref() {
+        Ok("kind") => Ok(ClusterKind::Kind),
+        Ok("sandbox" | "") | Err(_) => Ok(ClusterKind::Sandbox),
+        Ok(other) => Err(format!("EGRESS_CLUSTER={other}: expected sandbox or kind")),
+    }
+}
+
 /// This process's part in the mesh.
 pub(crate) struct Mesh {
     /// What may be run.
     pub(crate) plan: Plan,
+    cluster: ClusterKind,
     runtime: Runtime,
     session: Mutex<Option<Arc<Session>>>,
     console: Console,
@@ -24,13 +34,15 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// For the scenarios of a set; nothing is started yet.
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
+        let cluster = cluster()?;
         let istio = components::pinned_istio().map_err(|e| e.to_string())?;
         let circumstances = Circumstances {
             capabilities: Capability::ALL.into_iter().collect(),
             istio: Some(istio),
-            cluster: Some(ClusterKind::Sandbox),
+            cluster: Some(cluster),
         };
         Ok(Arc::new(Self {
+            cluster,
             plan: plan(set, &Selection::default(), &circumstances).map_err(|e| e.render())?,
             runtime: Runtime::new().map_err(|e| e.to_string())?,
             session: Mutex::new(None),
@@ -52,6 +64,7 @@ impl Mesh {
             return Ok(Arc::clone(session));
         }
         let options = SessionOptions {
+            cluster: self.cluster,
             profile: profile.to_owned(),
             timeout: Duration::from_secs(180),
             purpose: Purpose::Test,
