@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use egress_component::{Cache, Fields, Host, Making, ProgramName, Programs, Tool};
+use serde::{Deserialize, Serialize};
 
 use crate::archive::{self, references};
 use crate::cluster::{self, BASE, HUB, Layers};
@@ -47,7 +48,7 @@ const RECIPE: &[u8] = b"4";
 const KEPT: usize = 2;
 
 /// One archive, for `docker load` or `kind load image-archive`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Archive {
     /// The tar file.
     pub path: PathBuf,
@@ -58,7 +59,7 @@ pub struct Archive {
 }
 
 /// Both archives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// The node's image alone.
     pub node: Archive,

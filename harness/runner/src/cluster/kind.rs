@@ -1,21 +1,61 @@
 //! A kind cluster in a contained Docker engine as a [`Provider`].
 //!
-//! Only a translation between `egress-kind` and the runner. Start at [`KindProvider::start`].
+//! Only a translation between `egress-kind` and the runner. Start at [`KindStart::prepare`], then
+//! [`KindProvider::start`].
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use egress_component::ProgramName;
-use egress_image::Images;
-use egress_kind::{Kind, KindOptions, Phase};
+use egress_component::{Cache, Host, ProgramName};
+use egress_image::{Made, Silent};
+use egress_kind::{ENGINE_ROOT, Kind, KindOptions, Phase};
 use egress_sandbox::Names;
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use super::{EnvironmentError, Provider};
-use crate::components::image_error;
+use crate::components::{self, image_error};
 use crate::progress::Console;
+
+/// The cluster's name. Each has an engine of its own, so names cannot meet.
+const NAME: &str = "egress";
+
+/// Everything that a kind cluster is started from, all of it made: what a client hands to the process that owns the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindStart {
+    /// The component cache, which also keeps the engine's data.
+    pub cache: PathBuf,
+    /// The images.
+    pub images: Made,
+    /// The program kind.
+    pub kind: PathBuf,
+    /// The program kubectl.
+    pub kubectl: PathBuf,
+    /// The program istioctl.
+    pub istioctl: PathBuf,
+}
+
+impl KindStart {
+    /// Makes what is missing: components, images, the engine's programs.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] with what cannot be had.
+    pub async fn prepare(console: &Console) -> Result<Self, EnvironmentError> {
+        let images = components::images(console).await?;
+        let made = images.ensure().await.map_err(|e| image_error(&e))?;
+        ENGINE_ROOT.folder(&images.cache, &images.host, console).await.map_err(|e| image_error(&e))?;
+        let program = |name: ProgramName| images.programs.path(&name).to_owned();
+        Ok(Self {
+            cache: images.cache.dir().to_owned(),
+            images: made,
+            kind: program(ProgramName::KIND),
+            kubectl: program(ProgramName::KUBECTL),
+            istioctl: program(ProgramName::ISTIOCTL),
+        })
+    }
+}
 
 /// A running kind cluster.
 pub struct KindProvider {
@@ -23,27 +63,26 @@ pub struct KindProvider {
 }
 
 impl KindProvider {
-    /// Makes missing images, starts an engine and a cluster in it; all of it ends with this process.
+    /// Starts an engine and a cluster in it; all of it ends with this process. `phase` hears what took how long.
     ///
     /// # Errors
     /// [`EnvironmentError`] with the part that failed and its last words.
     pub async fn start(
-        images: &Images,
-        name: String,
+        start: &KindStart,
         timeout: Duration,
-        console: &Console,
-        phase: impl Fn(&Phase) + Send + Sync,
+        phase: impl Fn(&str, Duration) + Send + Sync,
     ) -> Result<Self, EnvironmentError> {
-        let made = images.ensure().await.map_err(|e| image_error(&e))?;
+        let cache = Cache::open(start.cache.clone(), None).map_err(|e| components::component_error(&e))?;
         let options = KindOptions {
-            name,
-            kind: images.programs.path(&ProgramName::KIND).to_owned(),
-            kubectl: images.programs.path(&ProgramName::KUBECTL).to_owned(),
-            images: made,
+            name: NAME.to_owned(),
+            kind: start.kind.clone(),
+            kubectl: start.kubectl.clone(),
+            images: start.images.clone(),
             dns: crate::embedded::text("workloads/dns.yaml").map_err(EnvironmentError::new)?.to_owned(),
             timeout,
         };
-        let kind = Kind::start((&images.cache, &images.host), &options, console, &phase).await;
+        let heard = |p: &Phase| phase(&p.name, p.took);
+        let kind = Kind::start((&cache, &Host::current()), &options, &Silent, &heard).await;
         Ok(Self { kind: kind.map_err(|e| kind_error(&e))? })
     }
 
