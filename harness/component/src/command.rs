@@ -90,6 +90,13 @@ impl Tool {
         self
     }
 
+    /// Keeps only the environment variables of which `keep` says so.
+    #[must_use]
+    pub fn keep_env(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.env.retain(|name, _| keep(&name.to_string_lossy()));
+        self
+    }
+
     /// Sets its working folder.
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {

@@ -55,6 +55,30 @@ impl Cache {
         Ok(dir)
     }
 
+    /// Removes folders that have a file of that name, all but the `keep` newest: results of which each new build makes
+    /// another. One that is being made, or that another process makes now, is none of them.
+    ///
+    /// # Errors
+    /// Where the cache cannot be read, or a folder not removed.
+    pub fn trim(&self, file: &str, keep: usize) -> Result<(), Error> {
+        let root = self.dir().join("objects");
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&root).map_err(Error::io("read", &root))? {
+            let path = entry.map_err(Error::io("read", &root))?.path();
+            if let Ok(made) = path.join(file).metadata().and_then(|meta| meta.modified()) {
+                found.push((made, path));
+            }
+        }
+        found.sort();
+        for (_, path) in found.iter().rev().skip(keep) {
+            let key = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if let Attempt::Held(_lock) = self.try_lock(&key, "tidying up")? {
+                std::fs::remove_dir_all(path).map_err(Error::io("remove", path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The key's lock, or `None` when someone else has made the folder meanwhile.
     async fn turn(
         &self,
@@ -112,5 +136,27 @@ mod tests {
             assert_eq!(std::fs::read_to_string(folder.join("file")).unwrap(), "1");
         }
         assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_the_newest_of_a_name_are_kept_and_other_names_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path().to_owned(), None).unwrap();
+        for (age, (key, file)) in
+            [("new", "a.tar"), ("other", "b.tar"), ("middle", "a.tar"), ("old", "a.tar")].iter().enumerate()
+        {
+            let folder = cache
+                .ensure_folder(key, "test", &mut |_| {}, async |making: Making<'_>| {
+                    std::fs::write(making.object.join(file), "1").unwrap();
+                    Ok::<_, Error>(())
+                })
+                .await
+                .unwrap();
+            let made = std::time::SystemTime::now() - Duration::from_secs(60 * age as u64);
+            std::fs::File::open(folder.join(file)).unwrap().set_modified(made).unwrap();
+        }
+        cache.trim("a.tar", 2).unwrap();
+        let there = ["new", "middle", "old", "other"].map(|key| cache.folder(key).is_some());
+        assert_eq!(there, [true, true, false, true]);
     }
 }

@@ -76,10 +76,9 @@ async fn build(host: &Host, progress: &dyn ImageProgress) -> Result<PathBuf, Err
     reporter.started();
     let target = workspace.join("target/static");
     let tool = Tool::new(&cargo, host)
+        .keep_env(|name| !of_an_outer_cargo(name))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env("CARGO_TARGET_DIR", &target)
-        // Set where this program itself runs under cargo; they would point the build elsewhere.
-        .without_env(&["CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER"])
         .args([
             "build",
             "--locked",
@@ -97,6 +96,24 @@ async fn build(host: &Host, progress: &dyn ImageProgress) -> Result<PathBuf, Err
     let dir = target.join(TARGET).join("image");
     reporter.finished(&dir);
     Ok(dir)
+}
+
+/// Whether cargo sets that variable for what it runs. Build scripts of dependencies look at some of them, so everything
+/// would be built anew each time this program runs under `cargo test` instead of by itself, and the other way round.
+fn of_an_outer_cargo(name: &str) -> bool {
+    const NAMES: [&str; 10] = [
+        "CARGO",
+        "CARGO_BIN_NAME",
+        "CARGO_BUILD_TARGET",
+        "CARGO_CRATE_NAME",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_LINKS",
+        "CARGO_MANIFEST_PATH",
+        "CARGO_PRIMARY_PACKAGE",
+        "LD_LIBRARY_PATH",
+    ];
+    NAMES.contains(&name) || name.starts_with("CARGO_PKG_")
 }
 
 /// Whether the file is an ELF program without an interpreter; if not, why.

@@ -44,6 +44,9 @@ pub static PROGRAMS: [ProgramName; 22] = [
 /// Increased when the recipes change in a way that no other part of a key shows.
 const RECIPE: &[u8] = b"4";
 
+/// Archives of one kind that stay in the cache: this one, and one that another build may be using.
+const KEPT: usize = 2;
+
 /// One archive, for `docker load` or `kind load image-archive`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Archive {
@@ -186,6 +189,7 @@ impl Images {
         make: impl AsyncFnOnce(&Path, &Path, Reporter<'_>) -> Result<Vec<String>, Error>,
     ) -> Result<Archive, Error> {
         let note = format!("process {}, making the {what}", std::process::id());
+        let missing = self.cache.folder(&key).is_none();
         let reporter = Reporter::new(&*self.progress, what);
         let mut waiting = |holder: &str| self.progress.event(ImageEvent::Waiting { what, holder });
         let dir = self
@@ -200,6 +204,9 @@ impl Images {
                 Ok::<_, Error>(())
             })
             .await?;
+        if missing {
+            self.cache.trim(file, KEPT)?;
+        }
         let list = dir.join("references");
         let text = std::fs::read_to_string(&list).map_err(Error::io("read", &list))?;
         Ok(Archive { path: dir.join(file), key, references: text.lines().map(str::to_owned).collect() })

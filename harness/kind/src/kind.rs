@@ -211,6 +211,9 @@ impl Deaths {
                 while let Ok(Some(line)) = lines.next_line().await {
                     seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(line);
                 }
+                // Nobody asks any more when this was dropped.
+                let ended = "the Docker engine's events ended: the daemon is gone".to_owned();
+                seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ended);
             });
         }
         Ok(Self { seen, _child: child })

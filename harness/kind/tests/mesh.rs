@@ -232,10 +232,39 @@ async fn run() -> Result<()> {
     Ok(())
 }
 
+/// Neither the engine nor a container in it has a way out: an address of nobody (RFC 5737) is refused by the first
+/// routing table, at once.
+async fn no_way_out(engine: &Engine, node: &str) -> Result<()> {
+    match engine.dialer().connect("192.0.2.1:80".parse()?).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NetworkUnreachable => {}
+        other => return Err(format!("from the engine: expected network unreachable, got {other:?}").into()),
+    }
+    let script = "curl -sS -m 10 http://192.0.2.1/ 2>&1; echo exit=$?";
+    let seen = engine.docker("trying to leave", &["exec", node, "sh", "-c", script]).await?;
+    // 7 is a failure to connect; 28 would be a packet that went somewhere.
+    if !seen.contains("exit=7") {
+        return Err(format!("from the node: expected no route, got {seen}").into());
+    }
+    let links = engine
+        .docker(
+            "listing links",
+            &["run", "--rm", "--network", "host", "--entrypoint", "ls", egress_image::SERVER, "/sys/class/net"],
+        )
+        .await?;
+    let foreign: Vec<&str> = links
+        .split_whitespace()
+        .filter(|l| *l != "lo" && !["br-", "veth", "docker"].iter().any(|p| l.starts_with(p)))
+        .collect();
+    // Tunnel devices that a kernel makes in every new namespace lead nowhere.
+    let foreign: Vec<&&str> = foreign.iter().filter(|l| !l.ends_with('0')).collect();
+    if foreign.is_empty() { Ok(()) } else { Err(format!("devices of the machine in the engine: {foreign:?}").into()) }
+}
+
 async fn in_engine(engine: &Engine, made: &Made, programs: &egress_component::Programs) -> Result<()> {
     print(&engine.load(&[&made.node, &made.mesh]).await?);
     let (cluster, phases) = Cluster::create(engine, programs.path(&ProgramName::KIND), &options(made)).await?;
     print(&phases);
+    no_way_out(engine, "egress-test-control-plane").await?;
     let result = in_cluster(&cluster, made, programs).await;
     if result.is_err() {
         let tools = tools(&cluster, programs);

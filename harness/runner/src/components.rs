@@ -60,14 +60,17 @@ pub fn pinned_istio() -> Result<String, EnvironmentError> {
     pin.map(|p| p.version().to_owned()).ok_or_else(|| EnvironmentError::new("no pin for pilot-discovery"))
 }
 
-/// Opens the store for images: everything in [`egress_image::PROGRAMS`], this project's own static programs, and the cache.
+/// Opens the store for images: everything in [`egress_image::PROGRAMS`] and istioctl, this project's own static programs,
+/// and the cache.
 /// What is missing is built.
 ///
 /// # Errors
 /// [`EnvironmentError`] when a component or one of the own programs cannot be had.
 pub async fn images(console: &Console) -> Result<Images, EnvironmentError> {
     let store = store()?;
-    let programs = store.ensure(&egress_image::PROGRAMS, console).await.map_err(|e| component_error(&e))?;
+    let mut wanted = egress_image::PROGRAMS.to_vec();
+    wanted.push(ProgramName::ISTIOCTL);
+    let programs = store.ensure(&wanted, console).await.map_err(|e| component_error(&e))?;
     let host = store.host().clone();
     let own = OwnPrograms::ensure(&host, console).await.map_err(|e| image_error(&e))?;
     Ok(Images { cache: store.cache().clone(), host, programs, own, progress: Arc::new(console.clone()) })

@@ -1,24 +1,62 @@
 //! A kind cluster in a contained Docker engine as a [`Provider`].
 //!
-//! Only a translation between `egress-kind` and the runner. Start at [`KindProvider::start`].
+//! Only a translation between `egress-kind` and the runner. Start at [`KindStart::prepare`], then
+//! [`KindProvider::start`].
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use egress_component::{Cache, Host, ProgramName};
 use egress_image::{Made, Silent};
-use egress_kind::{Kind, KindOptions, Phase};
+use egress_kind::{ENGINE_ROOT, Kind, KindOptions, Phase};
 use egress_sandbox::Names;
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{EnvironmentError, Provider};
-use crate::components::store;
-use crate::progress::Progress;
+use crate::components::{self, image_error};
+use crate::progress::{Console, Progress};
 
-/// The cluster's name. It is alone in its engine.
-const NAME: &str = "egress-conformance";
+/// The cluster's name. Each has an engine of its own, so names cannot meet.
+const NAME: &str = "egress";
+
+/// Everything that a kind cluster is started from, all of it made: what a client hands to the process that owns the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindStart {
+    /// The component cache, which also keeps the engine's data.
+    pub cache: PathBuf,
+    /// The images.
+    pub images: Made,
+    /// The program kind.
+    pub kind: PathBuf,
+    /// The program kubectl.
+    pub kubectl: PathBuf,
+    /// The program istioctl.
+    pub istioctl: PathBuf,
+}
+
+impl KindStart {
+    /// Makes what is missing: components, images, the engine's programs.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] with what cannot be had.
+    pub async fn prepare(console: &Console) -> Result<Self, EnvironmentError> {
+        let images = components::images(console).await?;
+        let made = images.ensure().await.map_err(|e| image_error(&e))?;
+        ENGINE_ROOT.folder(&images.cache, &images.host, console).await.map_err(|e| image_error(&e))?;
+        let program = |name: ProgramName| images.programs.path(&name).to_owned();
+        Ok(Self {
+            cache: images.cache.dir().to_owned(),
+            images: made,
+            kind: program(ProgramName::KIND),
+            kubectl: program(ProgramName::KUBECTL),
+            istioctl: program(ProgramName::ISTIOCTL),
+        })
+    }
+}
 
 /// A running kind cluster.
 pub struct KindProvider {
@@ -26,36 +64,34 @@ pub struct KindProvider {
 }
 
 impl KindProvider {
-    /// Starts an engine and a cluster of these images in it; all of it ends with this process.
+    /// Starts an engine and a cluster in it; all of it ends with this process.
     ///
     /// # Errors
     /// [`EnvironmentError`] with the part that failed and its last words.
     pub async fn start(
-        images: Made,
-        kind: PathBuf,
-        kubectl: PathBuf,
+        start: KindStart,
         timeout: Duration,
         progress: impl Progress + 'static,
     ) -> Result<Self, EnvironmentError> {
+        let cache = Cache::open(start.cache, None).map_err(|e| components::component_error(&e))?;
         let options = KindOptions {
             name: NAME.to_owned(),
-            kind,
-            kubectl,
-            images,
+            kind: start.kind,
+            kubectl: start.kubectl,
+            images: start.images,
             dns: crate::embedded::text("workloads/dns.yaml").map_err(EnvironmentError::new)?.to_owned(),
             timeout,
         };
-        let store = store()?;
         // Its futures stay on one thread, so they get one; what ends this one ends them.
         let stop = CancellationToken::new();
         let (stopped, _ended_with_this) = (stop.clone(), stop.drop_guard());
         let runtime = tokio::runtime::Handle::current();
         let started = tokio::task::spawn_blocking(move || {
             let phase = |phase: &Phase| progress.phase(&phase.name, phase.took);
+            let host = Host::current();
             runtime.block_on(async {
                 tokio::select! {
-                    // What the engine is made of comes from Debian packages, and may have to be unpacked first.
-                    kind = Kind::start((store.cache(), store.host()), &options, &Silent, &phase) => Some(kind),
+                    kind = Kind::start((&cache, &host), &options, &Silent, &phase) => Some(kind),
                     () = stopped.cancelled() => None,
                 }
             })

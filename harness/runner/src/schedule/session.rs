@@ -17,10 +17,11 @@ use tokio::sync::Mutex;
 use super::engine;
 use super::stage::Stage;
 use super::world::World;
+use crate::cluster::kind::KindStart;
 use crate::cluster::objects::Objects;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
 use crate::cluster::{EnvironmentError, preflight, sandbox};
-use crate::components::{SANDBOX_PROGRAMS, component_error, image_error, images, store};
+use crate::components::{SANDBOX_PROGRAMS, component_error, store};
 use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
@@ -78,13 +79,10 @@ async fn prepare(cluster: ClusterKind, console: &Console) -> Result<(ClusterStar
             Ok((ClusterStart::Sandbox { programs: sandbox::programs(&programs), kubernetes_version }, programs))
         }
         ClusterKind::Kind => {
-            let images = images(console).await?;
-            let made = images.ensure().await.map_err(|e| image_error(&e))?;
+            let start = KindStart::prepare(console).await?;
             let people = [ProgramName::KUBECTL, ProgramName::ISTIOCTL];
             let programs = store()?.ensure(&people, console).await.map_err(|e| component_error(&e))?;
-            let kind = images.programs.path(&ProgramName::KIND).to_owned();
-            let kubectl = programs.path(&ProgramName::KUBECTL).to_owned();
-            Ok((ClusterStart::Kind { images: made, kind, kubectl }, programs))
+            Ok((ClusterStart::Kind(start), programs))
         }
         ClusterKind::Existing => Err(EnvironmentError::new("runs on existing clusters are not there yet")),
     }

@@ -141,9 +141,7 @@ async fn provider(
             let listen = move |event| listener.sandbox_event(&event);
             Ok(Box::new(SandboxProvider::start(programs, kubernetes_version, timeout, listen).await?))
         }
-        ClusterStart::Kind { images, kind, kubectl } => {
-            Ok(Box::new(KindProvider::start(images, kind, kubectl, timeout, listener).await?))
-        }
+        ClusterStart::Kind(start) => Ok(Box::new(KindProvider::start(start, timeout, listener).await?)),
     }
 }
 

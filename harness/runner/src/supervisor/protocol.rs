@@ -17,6 +17,7 @@ use tokio_util::bytes::Bytes;
 use tokio_util::codec::LengthDelimitedCodec;
 
 use crate::cluster::EnvironmentError;
+use crate::cluster::kind::KindStart;
 use crate::cluster::objects::Applied;
 use crate::cluster::workload::PodFacts;
 use crate::mesh::Installed;
@@ -56,14 +57,7 @@ pub enum ClusterStart {
         kubernetes_version: String,
     },
     /// A kind cluster.
-    Kind {
-        /// The images that it is made of.
-        images: egress_image::Made,
-        /// The program kind.
-        kind: PathBuf,
-        /// The program kubectl.
-        kubectl: PathBuf,
-    },
+    Kind(KindStart),
 }
 
 /// What a client says.
