@@ -33,7 +33,8 @@ pub struct Programs {
 
 impl Programs {
     /// Every file, with the name people know it by.
-    pub(crate) fn all(&self) -> [(&'static str, &Path); 10] {
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, &Path); 10] {
         [
             ("etcd", &self.etcd),
             ("kube-apiserver", &self.kube_apiserver),
@@ -60,6 +61,8 @@ pub struct Options {
     pub kubernetes_version: String,
     /// A folder of the host where every component's log is copied when the sandbox stops.
     pub log_dir: Option<PathBuf>,
+    /// A snapshot ([`Sandbox::save`](crate::Sandbox::save)) to start from; without one the cluster is empty.
+    pub restore: Option<PathBuf>,
     /// How long the start may take in all.
     pub timeout: Duration,
 }

@@ -48,6 +48,8 @@ pub(crate) struct ToSandbox {
 pub(crate) enum Request {
     SetNames(Names),
     SetOutsideAddresses(Vec<Ipv4Addr>),
+    /// Writes what etcd holds to the place that the layout names.
+    SaveObjects,
     /// Ends pods and components; the sandbox exits after it answered.
     Stop,
 }

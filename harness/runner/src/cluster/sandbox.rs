@@ -15,6 +15,9 @@ use futures::future::BoxFuture;
 
 use super::{EnvironmentError, Provider};
 
+/// What a sandbox's data plane needs beside a profile: it runs stock Envoy.
+pub const OVERLAYS: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
+
 /// A running sandbox.
 pub struct SandboxProvider {
     sandbox: Sandbox,
@@ -39,18 +42,20 @@ pub fn programs(cached: &Programs) -> egress_sandbox::Programs {
 }
 
 impl SandboxProvider {
-    /// Starts a sandbox that ends with this process.
+    /// Starts a sandbox that ends with this process, from the snapshot in `restore` if there is one.
     ///
     /// # Errors
     /// [`EnvironmentError`] with the part that failed and its last words.
     pub async fn start(
         programs: egress_sandbox::Programs,
         kubernetes_version: String,
+        restore: Option<PathBuf>,
         timeout: Duration,
         progress: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Self, EnvironmentError> {
         let images = crate::embedded::text("images.yaml").map_err(EnvironmentError::new)?;
-        let options = Options { programs, images: images.to_owned(), kubernetes_version, log_dir: None, timeout };
+        let options =
+            Options { programs, images: images.to_owned(), kubernetes_version, log_dir: None, restore, timeout };
         let sandbox = Sandbox::start(options, progress).await.map_err(|e| {
             EnvironmentError::new(format!("the sandbox did not start: {e}"))
                 .with_remedy("`egress-conformance doctor` tells what this machine lacks")
@@ -69,7 +74,7 @@ impl Provider for SandboxProvider {
     }
 
     fn overlays(&self) -> &'static [&'static str] {
-        &["mesh/data-plane/stock-envoy.yaml"]
+        OVERLAYS
     }
 
     fn address_pool(&self) -> Vec<Ipv4Addr> {
@@ -106,6 +111,13 @@ impl Provider for SandboxProvider {
 
     fn faults(&self) -> Vec<String> {
         self.sandbox.take_faults().iter().map(ToString::to_string).collect()
+    }
+
+    fn save<'a>(&'a self, into: &'a Path) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async move {
+            let saved = self.sandbox.save(into).await;
+            saved.map_err(|e| EnvironmentError::new(format!("the sandbox could not be saved: {e}")))
+        })
     }
 
     fn stop(self: Box<Self>) -> BoxFuture<'static, Result<(), EnvironmentError>> {

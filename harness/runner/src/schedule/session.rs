@@ -18,6 +18,7 @@ use super::engine;
 use super::stage::Stage;
 use super::world::World;
 use crate::cluster::objects::Objects;
+use crate::cluster::saved::Shelf;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
 use crate::cluster::{EnvironmentError, preflight, sandbox};
 use crate::components::{SANDBOX_PROGRAMS, component_error, store};
@@ -38,6 +39,8 @@ pub struct SessionOptions {
     pub purpose: Purpose,
     /// How many scenarios may run side by side.
     pub jobs: usize,
+    /// Whether a mesh may start from a snapshot, and leave one.
+    pub snapshots: bool,
 }
 
 /// How many scenarios run side by side if nobody says: as many as there are processors, up to 4.
@@ -73,13 +76,15 @@ impl Session {
     /// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
     pub async fn join(options: &SessionOptions, plan: &WorldPlan, console: &Console) -> Result<Self, EnvironmentError> {
         preflight()?;
-        let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
+        let store = store()?;
+        let programs = store.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
         let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
         let start = Start {
             programs: sandbox::programs(&programs),
             kubernetes_version: kubernetes.unwrap_or_default(),
             profile: options.profile.clone(),
             timeout: options.timeout,
+            snapshots: options.snapshots.then(|| Shelf::in_cache(store.cache().dir()).folder().to_owned()),
         };
         let (mut link, welcome) = Link::open(&start, options.purpose, console).await?;
         let destinations = link.world(plan, console).await?;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ use super::life::{Life, Verdict};
 use super::protocol::{Aftermath, Grant, News, Start, ToClient, ToSupervisor, Welcome};
 use crate::cluster::inventory::{self, Extent};
 use crate::cluster::objects::Applied;
-use crate::cluster::sandbox::SandboxProvider;
+use crate::cluster::sandbox::{OVERLAYS, SandboxProvider};
+use crate::cluster::saved::{self, Found, Shelf};
 use crate::cluster::{EnvironmentError, Provider};
 use crate::mesh::clean::{Touched, clean};
 use crate::mesh::slot::Slot;
@@ -29,6 +31,9 @@ use crate::schedule::world;
 
 /// How many requests a client that died may have sent beyond those that it told of.
 const UNTOLD_PROBES: u32 = 100;
+
+/// How long each step of a start from a snapshot may take. One that takes longer is not worth waiting for.
+const RESTORE_BOUND: Duration = Duration::from_secs(45);
 
 /// Something that the keeper learns.
 pub(super) enum Input {
@@ -129,18 +134,62 @@ impl Progress for Reporter {
     }
 }
 
-async fn bring_up(start: Start, reporter: Reporter) -> Result<(Mesh, Installed, Slot), EnvironmentError> {
+type Came = (Mesh, Installed, Slot);
+
+/// Starts from a snapshot where there is one; else from nothing, and leaves a snapshot for the next time.
+async fn bring_up(start: Start, reporter: Reporter) -> Result<Came, EnvironmentError> {
     let begun = Instant::now();
-    let listener = Reporter(reporter.0.clone());
-    let provider =
-        SandboxProvider::start(start.programs.clone(), start.kubernetes_version, start.timeout, move |event| {
-            listener.sandbox_event(&event);
-        })
-        .await?;
-    let provider: Box<dyn Provider> = Box::new(provider);
+    let key = saved::key(&start.programs, &start.kubernetes_version, &start.profile, OVERLAYS);
+    let shelf = start.snapshots.clone().map(Shelf::at);
+    if let Some(shelf) = &shelf
+        && let Some(found) = shelf.find(&key)
+    {
+        match restore(&start, found, &reporter).await {
+            Ok(up) => {
+                reporter.phase("mesh up", begun.elapsed());
+                return Ok(up);
+            }
+            Err(error) => {
+                shelf.discard(&key);
+                let line = format!("warning: the saved mesh did not come up, so a new one is made: {error}");
+                tracing::warn!("{line}");
+                reporter.line(&line);
+            }
+        }
+    }
+    let provider = sandbox(&start, None, start.timeout, &reporter).await?;
     let up = Mesh::up(provider, start.programs.istioctl, &start.profile, start.timeout, &reporter).await?;
     reporter.phase("mesh up", begun.elapsed());
+    if let Some(shelf) = &shelf {
+        // Now, because nobody has changed anything yet; it takes a moment only.
+        let begun = Instant::now();
+        match shelf.keep(&key, up.0.objects.run(), &*up.0.provider).await {
+            Ok(()) => reporter.phase("snapshot saved", begun.elapsed()),
+            Err(error) => tracing::warn!("the next start will take as long as this one: {error}"),
+        }
+    }
     Ok(up)
+}
+
+async fn restore(start: &Start, found: Found, reporter: &Reporter) -> Result<Came, EnvironmentError> {
+    let bound = start.timeout.min(RESTORE_BOUND);
+    let provider = sandbox(start, Some(found.cluster.clone()), bound, reporter).await?;
+    let istioctl = start.programs.istioctl.clone();
+    Mesh::resume(provider, istioctl, found.run.clone(), &start.profile, bound, reporter).await
+}
+
+async fn sandbox(
+    start: &Start,
+    restore: Option<PathBuf>,
+    bound: Duration,
+    reporter: &Reporter,
+) -> Result<Box<dyn Provider>, EnvironmentError> {
+    let listener = Reporter(reporter.0.clone());
+    let version = start.kubernetes_version.clone();
+    let provider = SandboxProvider::start(start.programs.clone(), version, restore, bound, move |event| {
+        listener.sandbox_event(&event);
+    });
+    Ok(Box::new(provider.await?))
 }
 
 impl Keeper {

@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Config, ResourceExt};
@@ -33,6 +33,7 @@ use crate::node::{self, NodeConfig};
 use crate::options::Options;
 use crate::pki::Pki;
 use crate::protocol::StartFailure;
+use crate::store::Store;
 use crate::wait::{self, Seen};
 use crate::{control_plane, door, world};
 
@@ -76,14 +77,22 @@ pub(super) async fn start(
 ) -> Result<Cluster, StartFailure> {
     let programs = &options.programs;
     let door_port = door.local_addr().map_err(setting_up)?.port();
+    let restores = options.restore.is_some();
     let certificates = phases.run("certificates", async {
         let (folder, outside) = (layout.pki(), layout.kubeconfig());
-        let made = tokio::task::spawn_blocking(move || Pki::create(&folder, &outside, door_port)).await;
+        let made = tokio::task::spawn_blocking(move || {
+            if restores { Pki::reopen(&folder, &outside, door_port) } else { Pki::create(&folder, &outside, door_port) }
+        });
+        let made = made.await;
         made.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     });
     let (network, pki) = tokio::try_join!(phases.run("network", Network::set_up()), certificates)?;
 
     components.start(control_plane::etcd(programs, &layout));
+    if restores {
+        // The API server must not look into an etcd that is half full.
+        phases.run("objects", load_objects(&layout)).await?;
+    }
     components.start(control_plane::api_server(programs, &pki));
     components.start(world::spec(&network.outside_namespace(), &layout.world_socket()));
     let dns = Dns::default();
@@ -95,6 +104,9 @@ pub(super) async fn start(
 
     let client = client(&pki).await.map_err(setting_up)?;
     phases.run("API server answers", api_server_answers(&client)).await?;
+    if restores {
+        phases.run("old pods", forget_pod_status(&client)).await?;
+    }
     let config = NodeConfig {
         name: NODE_NAME.to_owned(),
         address: NODE_ADDRESS,
@@ -166,6 +178,34 @@ async fn api_server_answers(client: &Client) -> Result<(), wait::TimedOut> {
         }
     })
     .await
+}
+
+/// Puts the objects of a snapshot into the new etcd.
+async fn load_objects(layout: &Layout) -> Result<(), String> {
+    let store = Store::at(control_plane::ETCD).map_err(|e| e.to_string())?;
+    let answers = wait::until("etcd's answer", Duration::from_millis(5), BOUND, async || match store.answers().await {
+        Ok(()) => Seen::Done(()),
+        Err(e) => Seen::NotYet(e.to_string()),
+    });
+    answers.await.map_err(|e| e.to_string())?;
+    let count = store.load(&layout.restored_objects()).await.map_err(|e| e.to_string())?;
+    tracing::info!(count, "objects restored");
+    Ok(())
+}
+
+/// Takes back what was said of pods that ran elsewhere: nobody may take one for ready, or call its old address. The node
+/// then starts them as after a power cut.
+async fn forget_pod_status(client: &Client) -> Result<(), kube::Error> {
+    let forgotten = json!({"status": {
+        "phase": "Pending", "conditions": null, "podIP": null, "podIPs": null, "hostIP": null, "hostIPs": null,
+        "startTime": null, "containerStatuses": null, "initContainerStatuses": null,
+    }});
+    let pods = Api::<Pod>::all(client.clone()).list(&Default::default()).await?;
+    let forget = pods.iter().map(async |pod| {
+        let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&forgotten)).await
+    });
+    futures::future::try_join_all(forget).await.map(drop)
 }
 
 async fn api_server_ready(client: &Client) -> Result<(), wait::TimedOut> {
