@@ -37,7 +37,7 @@ mod world;
 
 pub use doctor::{Check, doctor};
 pub use events::{ComponentFault, Event};
-pub use options::{Options, Programs};
+pub use options::{Options, Programs, Restore};
 pub use protocol::{NameAnswer, Names};
 pub use sandbox::{ControlError, Sandbox, StartError, StopError};
 pub use state::sweep;

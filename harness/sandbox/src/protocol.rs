@@ -68,7 +68,7 @@ pub(crate) enum ToOwner {
 }
 
 /// Why a start failed, as seen from inside.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum StartFailure {
     Component(ComponentFault),
     Phase { phase: String, message: String },

@@ -167,8 +167,8 @@ impl Sandbox {
         }
         state::sweep();
         let folder = Folder::create(options.log_dir.clone())?;
-        if let Some(snapshot) = &options.restore {
-            snapshot::unpack(snapshot, &folder.layout)?;
+        if let Some(restore) = &options.restore {
+            snapshot::unpack(&restore.snapshot, &folder.layout)?;
         }
         let bound = options.timeout;
         let (inside, control) = Inside::spawn(&folder.state, &folder.layout).map_err(StartError::Spawn)?;

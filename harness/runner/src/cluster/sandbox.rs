@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_component::{ProgramName, Programs};
-use egress_sandbox::{Event, Names, Options, Sandbox};
+use egress_sandbox::{Event, Names, Options, Restore, Sandbox};
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
 
+use super::istio::ISTIOD_LABEL;
 use super::{EnvironmentError, Provider};
 
 /// What a sandbox's data plane needs beside a profile: it runs stock Envoy.
@@ -42,18 +43,20 @@ pub fn programs(cached: &Programs) -> egress_sandbox::Programs {
 }
 
 impl SandboxProvider {
-    /// Starts a sandbox that ends with this process, from the snapshot in `restore` if there is one.
+    /// Starts a sandbox that ends with this process, from `snapshot` if there is one.
     ///
     /// # Errors
     /// [`EnvironmentError`] with the part that failed and its last words.
     pub async fn start(
         programs: egress_sandbox::Programs,
         kubernetes_version: String,
-        restore: Option<PathBuf>,
+        snapshot: Option<PathBuf>,
         timeout: Duration,
         progress: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Self, EnvironmentError> {
         let images = crate::embedded::text("images.yaml").map_err(EnvironmentError::new)?;
+        let first = ISTIOD_LABEL.map(str::to_owned).into();
+        let restore = snapshot.map(|snapshot| Restore { snapshot, first: Some(first) });
         let options =
             Options { programs, images: images.to_owned(), kubernetes_version, log_dir: None, restore, timeout };
         let sandbox = Sandbox::start(options, progress).await.map_err(|e| {

@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
@@ -104,9 +105,6 @@ pub(super) async fn start(
 
     let client = client(&pki).await.map_err(setting_up)?;
     phases.run("API server answers", api_server_answers(&client)).await?;
-    if restores {
-        phases.run("old pods", forget_pod_status(&client)).await?;
-    }
     let config = NodeConfig {
         name: NODE_NAME.to_owned(),
         address: NODE_ADDRESS,
@@ -120,18 +118,24 @@ pub(super) async fn start(
         client_ca: pki.ca.clone(),
         cluster_dns: DNS_SERVICE,
         api_service: (API_SERVICE, 443),
+        first: options.restore.as_ref().and_then(|restore| restore.first.clone()),
         kubernetes_version: options.kubernetes_version.clone(),
     };
+    let begin = CancellationToken::new();
     let (registered, node_ready) = oneshot::channel();
-    let node = tokio::spawn(run_node(config, network.clone(), registered, stopping, faults, layout.clone()));
+    let node =
+        tokio::spawn(run_node(config, network.clone(), registered, begin.clone(), stopping, faults, layout.clone()));
     let node_and_proxy = async {
         phases.run("node", async { node_ready.await.map_err(|_| "the node agent ended before it was ready") }).await?;
         components.start(control_plane::proxy(programs, &pki));
         Ok(())
     };
+    let old_pods = async { if restores { phases.run("old pods", forget_pod_status(&client)).await } else { Ok(()) } };
+    // Neither pods nor controllers may look at old pods before.
+    let forgotten = old_pods.shared();
     tokio::try_join!(
         async {
-            phases.run("API server", api_server_ready(&client)).await?;
+            tokio::try_join!(phases.run("API server", api_server_ready(&client)), forgotten.clone())?;
             // Not earlier: it looks for a healthy API server once a second.
             components.start(control_plane::controller_manager(programs, &pki));
             phases.run("controllers", controllers_ready(&client)).await
@@ -143,7 +147,11 @@ pub(super) async fn start(
         }),
         async {
             tokio::try_join!(phases.run("DNS Service", dns_service(&client)), node_and_proxy)?;
-            phases.run("Services", services_work()).await
+            phases.run("Services", services_work()).await?;
+            // A pod that does not reach the API server at once tries again only a second later.
+            forgotten.clone().await?;
+            begin.cancel();
+            Ok(())
         },
     )?;
     Ok(Cluster { dns, network, node })
@@ -318,11 +326,12 @@ async fn run_node(
     config: NodeConfig,
     network: Arc<Network>,
     ready: oneshot::Sender<()>,
+    begin: CancellationToken,
     stopping: CancellationToken,
     faults: mpsc::UnboundedSender<ComponentFault>,
     layout: Layout,
 ) {
-    let result = node::run(config, network, ready, stopping.clone()).await;
+    let result = node::run(config, network, ready, begin, stopping.clone()).await;
     if stopping.is_cancelled() {
         return;
     }

@@ -18,6 +18,7 @@ mod images;
 mod launch;
 mod logs;
 mod objects;
+mod order;
 mod pod;
 mod prepare;
 mod probes;
@@ -72,6 +73,8 @@ pub(crate) struct NodeConfig {
     pub(crate) cluster_dns: Ipv4Addr,
     /// Address and port of the API server's Service.
     pub(crate) api_service: (Ipv4Addr, u16),
+    /// Label of the pods that start before all others.
+    pub(crate) first: Option<(String, String)>,
     /// Version the node says it has, without `v`.
     pub(crate) kubernetes_version: String,
 }
@@ -115,7 +118,7 @@ pub(crate) enum NodeError {
 }
 
 /// Runs the node until `shutdown`; then ends every container and returns. `ready` is told once the node is registered
-/// and its API listens.
+/// and its API listens; pods are started once `begin` is cancelled.
 ///
 /// # Errors
 /// When it cannot begin. Later faults of the API server are retried.
@@ -123,6 +126,7 @@ pub(crate) async fn run(
     config: NodeConfig,
     network: Arc<Network>,
     ready: oneshot::Sender<()>,
+    begin: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<(), NodeError> {
     let images = Images::parse(&config.images)?;
@@ -159,7 +163,10 @@ pub(crate) async fn run(
     tasks.spawn(objects::watch_changes(node.client.clone(), node.changes.clone(), shutdown.clone()));
     // Nobody may be waiting any more.
     let _ = ready.send(());
-    watch::run(node, shutdown).await;
+    tokio::select! {
+        () = begin.cancelled() => watch::run(node, shutdown).await,
+        () = shutdown.cancelled() => {}
+    }
     tasks.close();
     tasks.wait().await;
     Ok(())
