@@ -30,7 +30,7 @@ use crate::enter::NODE_NAME;
 use crate::events::ComponentFault;
 use crate::layout::Layout;
 use crate::network::{API_SERVICE, DNS_SERVICE, NODE_ADDRESS, Network};
-use crate::node::{self, NodeConfig};
+use crate::node::{self, NodeConfig, Signs};
 use crate::options::Options;
 use crate::pki::Pki;
 use crate::protocol::StartFailure;
@@ -121,19 +121,30 @@ pub(super) async fn start(
         first: options.restore.as_ref().and_then(|restore| restore.first.clone()),
         kubernetes_version: options.kubernetes_version.clone(),
     };
-    let begin = CancellationToken::new();
+    let signs = Signs::default();
     let (registered, node_ready) = oneshot::channel();
     let node =
-        tokio::spawn(run_node(config, network.clone(), registered, begin.clone(), stopping, faults, layout.clone()));
+        tokio::spawn(run_node(config, network.clone(), registered, signs.clone(), stopping, faults, layout.clone()));
     let node_and_proxy = async {
+        if restores {
+            // It knows the node already.
+            components.start(control_plane::proxy(programs, &pki));
+        }
         phases.run("node", async { node_ready.await.map_err(|_| "the node agent ended before it was ready") }).await?;
-        components.start(control_plane::proxy(programs, &pki));
+        if !restores {
+            components.start(control_plane::proxy(programs, &pki));
+        }
         Ok(())
     };
     let old_pods = async { if restores { phases.run("old pods", forget_pod_status(&client)).await } else { Ok(()) } };
     // Neither pods nor controllers may look at old pods before.
     let forgotten = old_pods.shared();
     tokio::try_join!(
+        async {
+            forgotten.clone().await?;
+            signs.pods.cancel();
+            Ok(())
+        },
         async {
             tokio::try_join!(phases.run("API server", api_server_ready(&client)), forgotten.clone())?;
             // Not earlier: it looks for a healthy API server once a second.
@@ -149,8 +160,7 @@ pub(super) async fn start(
             tokio::try_join!(phases.run("DNS Service", dns_service(&client)), node_and_proxy)?;
             phases.run("Services", services_work()).await?;
             // A pod that does not reach the API server at once tries again only a second later.
-            forgotten.clone().await?;
-            begin.cancel();
+            signs.containers.cancel();
             Ok(())
         },
     )?;
@@ -326,12 +336,12 @@ async fn run_node(
     config: NodeConfig,
     network: Arc<Network>,
     ready: oneshot::Sender<()>,
-    begin: CancellationToken,
+    signs: Signs,
     stopping: CancellationToken,
     faults: mpsc::UnboundedSender<ComponentFault>,
     layout: Layout,
 ) {
-    let result = node::run(config, network, ready, begin, stopping.clone()).await;
+    let result = node::run(config, network, ready, signs, stopping.clone()).await;
     if stopping.is_cancelled() {
         return;
     }

@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::context::Node;
 use self::images::{Images, ImagesError};
 use self::launch::Launcher;
+use self::order::Order;
 use self::registry::Registry;
 use crate::network::Network;
 use crate::options::Programs;
@@ -77,6 +78,15 @@ pub(crate) struct NodeConfig {
     pub(crate) first: Option<(String, String)>,
     /// Version the node says it has, without `v`.
     pub(crate) kubernetes_version: String,
+}
+
+/// What the node agent waits for; each is cancelled when it holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signs {
+    /// Pods may be taken.
+    pub(crate) pods: CancellationToken,
+    /// Containers may be started: until then pods only get their network and volumes.
+    pub(crate) containers: CancellationToken,
 }
 
 /// Why the node agent ended.
@@ -118,7 +128,7 @@ pub(crate) enum NodeError {
 }
 
 /// Runs the node until `shutdown`; then ends every container and returns. `ready` is told once the node is registered
-/// and its API listens; pods are started once `begin` is cancelled.
+/// and its API listens.
 ///
 /// # Errors
 /// When it cannot begin. Later faults of the API server are retried.
@@ -126,7 +136,7 @@ pub(crate) async fn run(
     config: NodeConfig,
     network: Arc<Network>,
     ready: oneshot::Sender<()>,
-    begin: CancellationToken,
+    signs: Signs,
     shutdown: CancellationToken,
 ) -> Result<(), NodeError> {
     let images = Images::parse(&config.images)?;
@@ -144,6 +154,7 @@ pub(crate) async fn run(
         recorder: Recorder::new(client.clone(), reporter),
         changes: broadcast::channel(1024).0,
         capacity: register::capacity(),
+        order: Order::new(config.first.clone(), signs.containers),
         registry,
         arrivals: arrivals::Watcher::new().map_err(|e| io("watching logs", e))?,
         images,
@@ -164,7 +175,7 @@ pub(crate) async fn run(
     // Nobody may be waiting any more.
     let _ = ready.send(());
     tokio::select! {
-        () = begin.cancelled() => watch::run(node, shutdown).await,
+        () = signs.pods.cancelled() => watch::run(node, shutdown).await,
         () = shutdown.cancelled() => {}
     }
     tasks.close();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How long others wait at most: then they can look after themselves.
 const BOUND: Duration = Duration::from_secs(20);
@@ -15,13 +16,19 @@ const BOUND: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Order {
     label: Option<(String, String)>,
+    begin: CancellationToken,
     open: watch::Sender<bool>,
 }
 
 impl Order {
-    /// Without a label there is no order.
-    pub(super) fn new(label: Option<(String, String)>) -> Self {
-        Order { open: watch::Sender::new(label.is_none()), label }
+    /// Without a label there is no order. No container starts before `begin` is cancelled.
+    pub(super) fn new(label: Option<(String, String)>, begin: CancellationToken) -> Self {
+        Order { open: watch::Sender::new(label.is_none()), label, begin }
+    }
+
+    /// Waits until containers may start at all.
+    pub(super) async fn begun(&self) {
+        self.begin.cancelled().await;
     }
 
     fn is_first(&self, pod: &Pod) -> bool {
@@ -44,7 +51,7 @@ impl Order {
         }
     }
 
-    /// Waits until it is a pod's turn.
+    /// Waits until it is the turn of a pod's containers; those that only initialize it may run before.
     pub(super) async fn turn(&self, pod: &Pod) {
         if self.is_first(pod) {
             return;
@@ -72,7 +79,7 @@ mod tests {
     }
 
     fn order() -> Order {
-        Order::new(Some(("app".into(), "first".into())))
+        Order::new(Some(("app".into(), "first".into())), CancellationToken::new())
     }
 
     async fn starts(order: &Order, pod: &Pod) -> bool {
@@ -97,7 +104,7 @@ mod tests {
         assert!(!starts(&order, &pod("other", false)).await);
         order.listed(&[pod("other", false)]);
         assert!(starts(&order, &pod("other", false)).await);
-        assert!(starts(&Order::new(None), &pod("other", false)).await);
+        assert!(starts(&Order::new(None, CancellationToken::new()), &pod("other", false)).await);
     }
 
     #[tokio::test(start_paused = true)]

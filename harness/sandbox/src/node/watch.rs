@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::context::Node;
-use super::order::Order;
 use super::pod::{self, Signals};
 
 struct Known {
@@ -28,7 +27,6 @@ pub(crate) async fn run(node: Arc<Node>, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let mut known: HashMap<String, Known> = HashMap::new();
     let mut listed: HashSet<String> = HashSet::new();
-    let order = Arc::new(Order::new(node.config.first.clone()));
     let events = watcher(Api::<Pod>::all(node.client.clone()), watcher::Config::default()).default_backoff();
     let mut events = std::pin::pin!(events);
     loop {
@@ -36,7 +34,7 @@ pub(crate) async fn run(node: Arc<Node>, shutdown: CancellationToken) {
             event = events.next() => event,
             () = shutdown.cancelled() => break,
         };
-        let seen = |pod: Pod, known: &mut HashMap<String, Known>| see(&node, pod, known, &order, &tasks, &shutdown);
+        let seen = |pod: Pod, known: &mut HashMap<String, Known>| see(&node, pod, known, &tasks, &shutdown);
         match event {
             None => break,
             Some(Ok(Event::Apply(pod))) => seen(pod, &mut known),
@@ -54,7 +52,7 @@ pub(crate) async fn run(node: Arc<Node>, shutdown: CancellationToken) {
                     there
                 });
                 let pods: Vec<Arc<Pod>> = known.values().map(|known| known.pod.borrow().clone()).collect();
-                order.listed(pods.iter().map(Arc::as_ref));
+                node.order.listed(pods.iter().map(Arc::as_ref));
             }
             Some(Ok(Event::Delete(pod))) => {
                 if let Some(known) = pod.metadata.uid.and_then(|uid| known.remove(&uid)) {
@@ -72,7 +70,6 @@ fn see(
     node: &Arc<Node>,
     pod: Pod,
     known: &mut HashMap<String, Known>,
-    order: &Arc<Order>,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) {
@@ -84,7 +81,7 @@ fn see(
             tasks.spawn(bind(node.clone(), pod));
         }
         Some(name) if name == node.config.name => {
-            order.see(&pod);
+            node.order.see(&pod);
             if let Some(known) = known.get(&uid) {
                 known.pod.send_replace(Arc::new(pod));
                 return;
@@ -93,16 +90,7 @@ fn see(
             let gone = CancellationToken::new();
             known.insert(uid, Known { pod: sender, gone: gone.clone() });
             let signals = Signals { pod: receiver, gone, shutdown: shutdown.clone() };
-            let (node, order) = (node.clone(), order.clone());
-            tasks.spawn(async move {
-                let pod = signals.pod.borrow().clone();
-                tokio::select! {
-                    () = order.turn(&pod) => {}
-                    () = signals.gone.cancelled() => return,
-                    () = signals.shutdown.cancelled() => return,
-                }
-                pod::run(node, signals).await;
-            });
+            tasks.spawn(pod::run(node.clone(), signals));
         }
         _ => {}
     }
