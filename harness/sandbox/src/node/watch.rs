@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::context::Node;
+use super::order;
 use super::pod::{self, Signals};
 
 struct Known {
@@ -81,7 +82,9 @@ fn see(
             tasks.spawn(bind(node.clone(), pod));
         }
         Some(name) if name == node.config.name => {
-            node.order.see(&pod);
+            if node.order.awaits(&pod) {
+                tasks.spawn(order::open_when_reached(node.clone(), Arc::new(pod.clone())));
+            }
             if let Some(known) = known.get(&uid) {
                 known.pod.send_replace(Arc::new(pod));
                 return;
