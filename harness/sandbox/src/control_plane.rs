@@ -12,7 +12,8 @@ use crate::pki::Pki;
 
 /// Port of the API server on every address of the node.
 pub(crate) const API_PORT: u16 = 6443;
-const ETCD: &str = "http://127.0.0.1:2379";
+/// Where etcd answers.
+pub(crate) const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEER: &str = "http://127.0.0.1:2380";
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 

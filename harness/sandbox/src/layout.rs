@@ -58,6 +58,21 @@ impl Layout {
         self.state.join("tmp")
     }
 
+    /// What etcd is to hold at a start from a snapshot.
+    pub(crate) fn restored_objects(&self) -> PathBuf {
+        self.tmp().join("restored-objects")
+    }
+
+    /// What etcd holds, for a snapshot that is being made.
+    pub(crate) fn saved_objects(&self) -> PathBuf {
+        self.tmp().join("saved-objects")
+    }
+
+    /// The folder itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.state
+    }
+
     /// The folders that must exist before anything starts.
     pub(crate) fn folders(&self) -> [PathBuf; 5] {
         [self.logs(), self.pki(), self.etcd(), self.node(), self.tmp()]

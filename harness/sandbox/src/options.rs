@@ -33,7 +33,8 @@ pub struct Programs {
 
 impl Programs {
     /// Every file, with the name people know it by.
-    pub(crate) fn all(&self) -> [(&'static str, &Path); 10] {
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, &Path); 10] {
         [
             ("etcd", &self.etcd),
             ("kube-apiserver", &self.kube_apiserver),
@@ -49,6 +50,16 @@ impl Programs {
     }
 }
 
+/// A start from a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    /// The snapshot's folder, made by [`Sandbox::save`](crate::Sandbox::save).
+    pub snapshot: PathBuf,
+    /// Name and value of a label: the snapshot's pods with it start first, all others once one of those is ready. Pods
+    /// that look in vain for what they depend on would try again only after some time.
+    pub first: Option<(String, String)>,
+}
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
@@ -60,6 +71,8 @@ pub struct Options {
     pub kubernetes_version: String,
     /// A folder of the host where every component's log is copied when the sandbox stops.
     pub log_dir: Option<PathBuf>,
+    /// What to start from; without it the cluster is empty.
+    pub restore: Option<Restore>,
     /// How long the start may take in all.
     pub timeout: Duration,
 }

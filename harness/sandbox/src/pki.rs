@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
@@ -25,6 +26,8 @@ pub(crate) enum PkiError {
     Certificate { name: String, source: rcgen::Error },
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot use the kubeconfig {path}: {message}")]
+    Read { path: PathBuf, message: String },
 }
 
 /// A certificate and its key, as files.
@@ -63,53 +66,111 @@ enum Use<'a> {
     Client,
 }
 
-struct Authority<'a> {
+struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
-    folder: &'a Path,
 }
 
 impl Pki {
     /// Makes everything in `folder`, and the host's administrator kubeconfig at `outside`, for a
     /// door at `door_port` of the host's loopback.
     pub(crate) fn create(folder: &Path, outside: &Path, door_port: u16) -> Result<Pki, PkiError> {
-        let authority = Authority::new(folder)?;
-        let ca = folder.join("ca.crt");
-        write_private(&ca, &authority.pem)?;
+        let pki = Pki::files(folder);
+        let authority = Authority::new()?;
+        write_private(&pki.ca, &authority.pem)?;
         let key = KeyPair::generate().map_err(failed("service accounts"))?;
-        let service_account_key = folder.join("service-account.key");
-        let service_account_public_key = folder.join("service-account.pub");
-        write_private(&service_account_key, &key.serialize_pem())?;
-        write_private(&service_account_public_key, &key.public_key_pem())?;
+        write_private(&pki.service_account_key, &key.serialize_pem())?;
+        write_private(&pki.service_account_public_key, &key.public_key_pem())?;
 
         let here = format!("https://{NODE_ADDRESS}:{}", crate::control_plane::API_PORT);
         // The API server's roles for components exist only a second after it answers: nobody waits.
         let admins = Some("system:masters");
-        let inside = folder.join("inside.kubeconfig");
-        authority.kubeconfig(&inside, &here, "egress-sandbox", admins)?;
-        let controller_manager = folder.join("controller-manager.kubeconfig");
-        authority.kubeconfig(&controller_manager, &here, "system:kube-controller-manager", admins)?;
-        let proxy = folder.join("proxy.kubeconfig");
-        authority.kubeconfig(&proxy, &here, "system:kube-proxy", admins)?;
-        let through_door = format!("https://127.0.0.1:{door_port}");
-        authority.kubeconfig(outside, &through_door, "kubernetes-admin", admins)?;
+        authority.kubeconfig(&pki.inside, &here, "egress-sandbox", admins)?;
+        authority.kubeconfig(&pki.controller_manager, &here, "system:kube-controller-manager", admins)?;
+        authority.kubeconfig(&pki.proxy, &here, "system:kube-proxy", admins)?;
+        authority.kubeconfig(outside, &door_url(door_port), "kubernetes-admin", admins)?;
 
-        Ok(Pki {
-            api_server: authority.pair("kube-apiserver", None, Use::Server(&api_server_names()))?,
-            api_server_to_kubelet: authority.pair("kube-apiserver-kubelet-client", admins, Use::Client)?,
-            kubelet: authority.pair(
-                &format!("system:node:{NODE_NAME}"),
-                Some("system:nodes"),
-                Use::Server(&[dns(NODE_NAME), address(NODE_ADDRESS)]),
-            )?,
-            ca,
-            service_account_key,
-            service_account_public_key,
-            inside,
-            controller_manager,
-            proxy,
-        })
+        authority.pair(&pki.api_server, API_SERVER, None, Use::Server(&api_server_names()))?;
+        authority.pair(&pki.api_server_to_kubelet, API_SERVER_TO_KUBELET, admins, Use::Client)?;
+        let kubelet_names = [dns(NODE_NAME), address(NODE_ADDRESS)];
+        authority.pair(&pki.kubelet, &kubelet_name(), Some("system:nodes"), Use::Server(&kubelet_names))?;
+        Ok(pki)
     }
+}
+
+impl Pki {
+    /// Finds in `folder` what [`Pki::create`] once made there, and lets the administrator's kubeconfig at `outside` lead
+    /// to another door.
+    pub(crate) fn reopen(folder: &Path, outside: &Path, door_port: u16) -> Result<Pki, PkiError> {
+        let read = |source| PkiError::Read { path: outside.to_owned(), message: source };
+        let text = std::fs::read(outside).map_err(|e| read(e.to_string()))?;
+        let mut config: serde_json::Value = serde_json::from_slice(&text).map_err(|e| read(e.to_string()))?;
+        match config.pointer_mut("/clusters/0/cluster/server") {
+            Some(server) => *server = door_url(door_port).into(),
+            None => return Err(read("it names no server".to_owned())),
+        }
+        // It is private already, and stays so.
+        std::fs::write(outside, format!("{config:#}\n"))
+            .map_err(|source| PkiError::Write { path: outside.to_owned(), source })?;
+        Ok(Pki::files(folder))
+    }
+
+    fn files(folder: &Path) -> Pki {
+        Pki {
+            ca: folder.join("ca.crt"),
+            api_server: Pair::files(folder, API_SERVER),
+            api_server_to_kubelet: Pair::files(folder, API_SERVER_TO_KUBELET),
+            kubelet: Pair::files(folder, &kubelet_name()),
+            service_account_key: folder.join("service-account.key"),
+            service_account_public_key: folder.join("service-account.pub"),
+            inside: folder.join("inside.kubeconfig"),
+            controller_manager: folder.join("controller-manager.kubeconfig"),
+            proxy: folder.join("proxy.kubeconfig"),
+        }
+    }
+}
+
+impl Pair {
+    fn files(folder: &Path, name: &str) -> Pair {
+        let stem = name.replace(':', "-");
+        Pair { certificate: folder.join(format!("{stem}.crt")), key: folder.join(format!("{stem}.key")) }
+    }
+}
+
+const API_SERVER: &str = "kube-apiserver";
+const API_SERVER_TO_KUBELET: &str = "kube-apiserver-kubelet-client";
+
+fn kubelet_name() -> String {
+    format!("system:node:{NODE_NAME}")
+}
+
+fn door_url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
+}
+
+/// When the certificates in a PEM file or a kubeconfig expire; a file without any has none.
+pub(crate) fn expiries(file: &[u8]) -> Result<Vec<Timestamp>, String> {
+    let mut pems = vec![file.to_vec()];
+    if let Ok(config) = serde_json::from_slice::<serde_json::Value>(file) {
+        use base64::Engine;
+        let fields = ["/clusters/0/cluster/certificate-authority-data", "/users/0/user/client-certificate-data"];
+        let texts = fields.iter().filter_map(|field| config.pointer(field)?.as_str());
+        let decoded = texts.map(|text| base64::engine::general_purpose::STANDARD.decode(text));
+        pems = decoded.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    }
+    let mut all = Vec::new();
+    for pem in &pems {
+        for pem in x509_parser::pem::Pem::iter_from_buffer(pem) {
+            let pem = pem.map_err(|e| e.to_string())?;
+            if pem.label != "CERTIFICATE" {
+                continue;
+            }
+            let certificate = pem.parse_x509().map_err(|e| e.to_string())?;
+            let seconds = certificate.validity().not_after.timestamp();
+            all.push(Timestamp::from_second(seconds).map_err(|e| e.to_string())?);
+        }
+    }
+    Ok(all)
 }
 
 /// All names and addresses the API server is called by: through the door, on the node, as the
@@ -130,8 +191,8 @@ fn address(address: Ipv4Addr) -> SanType {
     SanType::IpAddress(IpAddr::V4(address))
 }
 
-impl<'a> Authority<'a> {
-    fn new(folder: &'a Path) -> Result<Self, PkiError> {
+impl Authority {
+    fn new() -> Result<Self, PkiError> {
         let name = "egress-sandbox-ca";
         let mut params = params(name, None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -139,7 +200,7 @@ impl<'a> Authority<'a> {
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(failed(name))?;
         let pem = params.self_signed(&key).map_err(failed(name))?.pem();
-        Ok(Authority { issuer: Issuer::new(params, key), pem, folder })
+        Ok(Authority { issuer: Issuer::new(params, key), pem })
     }
 
     fn sign(&self, name: &str, group: Option<&str>, purpose: Use<'_>) -> Result<(String, String), PkiError> {
@@ -158,14 +219,10 @@ impl<'a> Authority<'a> {
         Ok((certificate.pem(), key.serialize_pem()))
     }
 
-    fn pair(&self, name: &str, group: Option<&str>, purpose: Use<'_>) -> Result<Pair, PkiError> {
+    fn pair(&self, files: &Pair, name: &str, group: Option<&str>, purpose: Use<'_>) -> Result<(), PkiError> {
         let (certificate, key) = self.sign(name, group, purpose)?;
-        let stem = name.replace(':', "-");
-        let pair =
-            Pair { certificate: self.folder.join(format!("{stem}.crt")), key: self.folder.join(format!("{stem}.key")) };
-        write_private(&pair.certificate, &certificate)?;
-        write_private(&pair.key, &key)?;
-        Ok(pair)
+        write_private(&files.certificate, &certificate)?;
+        write_private(&files.key, &key)
     }
 
     fn kubeconfig(&self, path: &Path, server: &str, name: &str, group: Option<&str>) -> Result<(), PkiError> {

@@ -35,6 +35,8 @@ pub(crate) struct ToSandbox {
 pub(crate) enum Request {
     SetNames(Names),
     SetOutsideAddresses(Vec<Ipv4Addr>),
+    /// Writes what etcd holds to the place that the layout names.
+    SaveObjects,
     /// Ends pods and components; the sandbox exits after it answered.
     Stop,
 }
@@ -53,7 +55,7 @@ pub(crate) enum ToOwner {
 }
 
 /// Why a start failed, as seen from inside.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum StartFailure {
     Component(ComponentFault),
     Phase { phase: String, message: String },

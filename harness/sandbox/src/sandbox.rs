@@ -22,6 +22,7 @@ use crate::layout::{self, Layout};
 use crate::network;
 use crate::options::Options;
 use crate::protocol::{Request, StartFailure};
+use crate::snapshot::{self, SnapshotError};
 use crate::state::{self, StateDir, StateError};
 use crate::userns::{self, UserNamespaceError};
 
@@ -43,6 +44,9 @@ pub enum StartError {
     /// The sandbox has no folder to live in.
     #[error(transparent)]
     State(#[from] StateError),
+    /// [`Options::restore`] is of no use.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The first process could not be started.
     #[error("cannot start the sandbox's first process: {0}")]
     Spawn(#[source] std::io::Error),
@@ -164,6 +168,9 @@ impl Sandbox {
         }
         state::sweep();
         let folder = Folder::create(options.log_dir.clone())?;
+        if let Some(restore) = &options.restore {
+            snapshot::unpack(&restore.snapshot, &folder.layout)?;
+        }
         let bound = options.timeout;
         let (inside, control) = Inside::spawn(&folder.state, &folder.layout).map_err(StartError::Spawn)?;
         let (channel, started) = Channel::open(control, Box::new(progress)).map_err(StartError::Spawn)?;
@@ -209,6 +216,19 @@ impl Sandbox {
     /// on. All must be hosts of [`Sandbox::outside_subnet`]. Returns when they are in force.
     pub async fn set_outside_addresses(&self, addresses: Vec<Ipv4Addr>) -> Result<(), ControlError> {
         self.channel.ask(Request::SetOutsideAddresses(addresses)).await
+    }
+
+    /// Keeps all objects and keys of this moment in a new folder, for [`Options::restore`]. The cluster goes on meanwhile.
+    /// Left out is what belongs to this sandbox alone: events, leases, and which addresses stand behind Services.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; the folder may exist then, but is no snapshot.
+    pub async fn save(&self, into: &Path) -> Result<(), SnapshotError> {
+        let asked = self.channel.ask(Request::SaveObjects).await;
+        asked.map_err(|e| SnapshotError::Objects(e.to_string()))?;
+        let (layout, into) = (self.folder.layout.clone(), into.to_owned());
+        let packed = tokio::task::spawn_blocking(move || snapshot::pack(&layout, &into)).await;
+        packed.expect("copying files does not panic")
     }
 
     /// The node's address, as pods see it.

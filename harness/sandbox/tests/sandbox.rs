@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use egress_sandbox::{ControlError, Event, NameAnswer, Sandbox, StartError};
+use egress_sandbox::{ControlError, Event, NameAnswer, Restore, Sandbox, StartError};
 use hickory_server::proto::rr::RecordType;
 use libtest_mimic::{Arguments, Failed, Trial};
 use support::{descendants, eventually, kubectl, look, options, process_named};
@@ -43,6 +43,8 @@ fn main() {
             "killing_the_owner_leaves_nothing_but_files_to_sweep",
             killing_the_owner_leaves_nothing_but_files_to_sweep,
         ),
+        trial("a_sandbox_goes_on_where_another_was_saved", a_sandbox_goes_on_where_another_was_saved),
+        trial("a_broken_snapshot_is_refused", a_broken_snapshot_is_refused),
         trial("dropping_a_sandbox_ends_it", dropping_a_sandbox_ends_it),
         trial("a_component_that_dies_at_the_start_is_named", a_component_that_dies_at_the_start_is_named),
         trial("a_start_that_takes_too_long_says_what_it_waits_for", a_start_that_takes_too_long_says_what_it_waits_for),
@@ -333,6 +335,76 @@ fn killing_the_owner_leaves_nothing_but_files_to_sweep() {
 fn is_running(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains("Z (zombie)"))
+}
+
+fn restoring(snapshot: &Path) -> egress_sandbox::Options {
+    let first = Some(("role".to_owned(), "first".to_owned()));
+    egress_sandbox::Options { restore: Some(Restore { snapshot: snapshot.to_owned(), first }), ..options() }
+}
+
+/// A pod that runs until it is ended, with a label.
+const SLEEPER: &str = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"NAME","labels":{"role":"NAME"}},
+    "spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"c","image":"busybox","command":["sleep","100000"]}]}}"#;
+
+fn a_sandbox_goes_on_where_another_was_saved() {
+    let _ = *LINKS_BEFORE;
+    let scratch = tempfile::tempdir().expect("a temporary folder can be made");
+    let snapshot = scratch.path().join("snapshot");
+    let programs = options().programs;
+    runtime().block_on(async {
+        let sandbox = Sandbox::start(options(), |_| ()).await.unwrap();
+        let ask = |arguments: &[&str]| kubectl(&sandbox, &programs, arguments);
+        ask(&["create", "configmap", "kept", "--from-literal=a=b"]).unwrap();
+        for name in ["other", "first"] {
+            let file = scratch.path().join(format!("{name}.json"));
+            std::fs::write(&file, SLEEPER.replace("NAME", name)).unwrap();
+            ask(&["apply", "-f", &file.to_string_lossy()]).unwrap();
+        }
+        ask(&["wait", "--for=condition=Ready", "pod/first", "pod/other", "--timeout=60s"]).unwrap();
+        sandbox.save(&snapshot).await.unwrap();
+        ask(&["create", "configmap", "later"]).unwrap();
+        sandbox.stop().await.unwrap();
+    });
+    assert!(egress_sandbox::snapshot::check(&snapshot).unwrap() > jiff::Timestamp::now());
+    private(&snapshot);
+    // A snapshot serves as often as it is wanted.
+    for _ in 0..2 {
+        runtime().block_on(async {
+            let sandbox = Sandbox::start(restoring(&snapshot), |_| ()).await.unwrap();
+            let state = state_of(&sandbox);
+            let ask = |arguments: &[&str]| kubectl(&sandbox, &programs, arguments);
+            assert_eq!(ask(&["get", "configmap", "kept", "-o", "jsonpath={.data.a}"]).unwrap(), "b");
+            assert!(ask(&["get", "configmap", "later"]).unwrap_err().contains("NotFound"));
+            ask(&["wait", "--for=condition=Ready", "pod/first", "pod/other", "--timeout=60s"]).unwrap();
+            // Real processes, and not what was once said of them.
+            assert_eq!(ask(&["exec", "other", "--", "sh", "-c", "echo hello"]).unwrap(), "hello\n");
+            ask(&["delete", "pod", "first", "other"]).unwrap();
+            dns_answers_inside(&sandbox, &programs).await;
+            sandbox.stop().await.unwrap();
+            assert_gone(&state);
+        });
+    }
+}
+
+/// Only its owner may look into a folder.
+fn private(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| path.symlink_metadata().expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(folder), 0o700, "{}", folder.display());
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            private(&entry);
+        } else {
+            assert_eq!(mode(&entry), 0o600, "{}", entry.display());
+        }
+    }
+}
+
+fn a_broken_snapshot_is_refused() {
+    let scratch = tempfile::tempdir().expect("a temporary folder can be made");
+    let error = runtime().block_on(Sandbox::start(restoring(scratch.path()), |_| ())).unwrap_err();
+    assert!(matches!(error, StartError::Snapshot(_)), "{error}");
+    assert_eq!(descendants(std::process::id()), [0u32; 0]);
 }
 
 fn dropping_a_sandbox_ends_it() {

@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
     source: SourceArguments,
     #[command(flatten)]
     cluster: ClusterArguments,
+    /// Neither start the mesh from a snapshot nor leave one for the next start
+    #[arg(long)]
+    no_snapshot: bool,
     /// Show what would be run, and run nothing
     #[arg(long)]
     dry_run: bool,
@@ -191,6 +194,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 profile: plans[0].groups.first().map(|g| g.profile.clone()).unwrap_or_default(),
                 timeout: Duration::from_secs(arguments.timeout),
                 purpose: if arguments.keep { Purpose::Keep } else { Purpose::Run },
+                snapshots: !arguments.no_snapshot,
                 jobs: arguments.jobs.map_or_else(default_jobs, usize::from),
             },
             world: &world,

@@ -1,13 +1,19 @@
 //! `sweep`: removes the files of killed runs. Processes, namespaces and devices of a killed sandbox are gone with it;
-//! its files are what the dead cannot remove.
+//! its files are what the dead cannot remove. Snapshots that are of no use any more go, too.
 
 use std::process::ExitCode;
+
+use crate::cluster::saved::Shelf;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
 pub(crate) fn run(_: &Arguments) -> ExitCode {
-    let removed = egress_sandbox::sweep();
+    let mut removed = egress_sandbox::sweep();
+    match crate::components::store() {
+        Ok(store) => removed.extend(Shelf::in_cache(store.cache().dir()).sweep()),
+        Err(error) => tracing::warn!("snapshots are not swept: {error}"),
+    }
     for path in &removed {
         println!("removed {}", path.display());
     }

@@ -22,6 +22,9 @@ pub(crate) struct MeshArguments {
     /// How long each step of the start may take, in seconds
     #[arg(long, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    /// Neither start the mesh from a snapshot nor leave one for the next start
+    #[arg(long)]
+    no_snapshot: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +46,7 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
         timeout: Duration::from_secs(arguments.timeout),
         purpose,
         jobs: default_jobs(),
+        snapshots: !arguments.no_snapshot,
     };
     // The servers of the built-in scenarios, so that their requests can be sent by hand.
     let set = super::source::load(&[])?;

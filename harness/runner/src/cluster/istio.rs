@@ -17,6 +17,8 @@ use super::EnvironmentError;
 pub const ISTIO_NAMESPACE: &str = "istio-system";
 /// The name of the egress gateway's Service and Deployment, and the value of its label `istio` without the dash part.
 pub const GATEWAY_SERVICE: &str = "istio-egressgateway";
+/// Name and value of the label of istiod's pods.
+pub const ISTIOD_LABEL: [&str; 2] = ["app", "istiod"];
 /// Selects the egress gateway's pods.
 pub const GATEWAY_SELECTOR: &str = "istio=egressgateway";
 

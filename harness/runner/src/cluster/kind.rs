@@ -159,6 +159,10 @@ impl Provider for KindProvider {
         ControlClient::unix(self.kind.servers())
     }
 
+    fn save<'a>(&'a self, _: &'a Path) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async { Err(EnvironmentError::new("a kind cluster cannot be saved")) })
+    }
+
     fn logs(&self) -> Option<PathBuf> {
         Some(self.kind.logs())
     }

@@ -11,6 +11,7 @@ pub mod istio;
 pub mod kind;
 pub mod objects;
 pub mod sandbox;
+pub mod saved;
 pub mod workload;
 
 use std::net::Ipv4Addr;
@@ -78,6 +79,9 @@ pub trait Provider: Send + Sync {
 
     /// What broke since the last question: components that died, each with its last words.
     fn faults(&self) -> Vec<String>;
+
+    /// Keeps the cluster's state of this moment in a new folder, from which another of its kind can start.
+    fn save<'a>(&'a self, into: &'a Path) -> BoxFuture<'a, Result<(), EnvironmentError>>;
 
     /// Ends everything and checks that nothing is left.
     fn stop(self: Box<Self>) -> BoxFuture<'static, Result<(), EnvironmentError>>;

@@ -9,11 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_component::{ProgramName, Programs};
-use egress_sandbox::{Event, Names, Options, Sandbox};
+use egress_sandbox::{Event, Names, Options, Restore, Sandbox};
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
 
+use super::istio::ISTIOD_LABEL;
 use super::{EnvironmentError, Provider};
+
+/// What a sandbox's data plane needs beside a profile: it runs stock Envoy.
+pub const OVERLAYS: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
 
 /// A running sandbox.
 pub struct SandboxProvider {
@@ -39,18 +43,22 @@ pub fn programs(cached: &Programs) -> egress_sandbox::Programs {
 }
 
 impl SandboxProvider {
-    /// Starts a sandbox that ends with this process.
+    /// Starts a sandbox that ends with this process, from `snapshot` if there is one.
     ///
     /// # Errors
     /// [`EnvironmentError`] with the part that failed and its last words.
     pub async fn start(
         programs: egress_sandbox::Programs,
         kubernetes_version: String,
+        snapshot: Option<PathBuf>,
         timeout: Duration,
         progress: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Self, EnvironmentError> {
         let images = crate::embedded::text("images.yaml").map_err(EnvironmentError::new)?;
-        let options = Options { programs, images: images.to_owned(), kubernetes_version, log_dir: None, timeout };
+        let first = ISTIOD_LABEL.map(str::to_owned).into();
+        let restore = snapshot.map(|snapshot| Restore { snapshot, first: Some(first) });
+        let options =
+            Options { programs, images: images.to_owned(), kubernetes_version, log_dir: None, restore, timeout };
         let sandbox = Sandbox::start(options, progress).await.map_err(|e| {
             EnvironmentError::new(format!("the sandbox did not start: {e}"))
                 .with_remedy("`egress-conformance doctor` tells what this machine lacks")
@@ -69,7 +77,7 @@ impl Provider for SandboxProvider {
     }
 
     fn overlays(&self) -> &'static [&'static str] {
-        &["mesh/data-plane/stock-envoy.yaml"]
+        OVERLAYS
     }
 
     fn address_pool(&self) -> Vec<Ipv4Addr> {
@@ -106,6 +114,13 @@ impl Provider for SandboxProvider {
 
     fn faults(&self) -> Vec<String> {
         self.sandbox.take_faults().iter().map(ToString::to_string).collect()
+    }
+
+    fn save<'a>(&'a self, into: &'a Path) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async move {
+            let saved = self.sandbox.save(into).await;
+            saved.map_err(|e| EnvironmentError::new(format!("the sandbox could not be saved: {e}")))
+        })
     }
 
     fn stop(self: Box<Self>) -> BoxFuture<'static, Result<(), EnvironmentError>> {

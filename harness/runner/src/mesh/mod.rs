@@ -98,19 +98,50 @@ impl Mesh {
         timeout: Duration,
         progress: &dyn Progress,
     ) -> Result<(Self, Installed, Slot), EnvironmentError> {
-        let client = match connect(provider.kubeconfig()).await {
-            Ok(client) => client,
-            Err(error) => return Err(given_up(provider, error).await),
-        };
         let run = format!("{:06x}", rand::random::<u32>() & 0xff_ffff);
-        let mesh = Self { provider, objects: Arc::new(Objects::new(client, run)), istioctl, timeout };
-        match mesh.install(profile, progress).await {
+        let mesh = Self::of(provider, istioctl, run, timeout).await?;
+        let came = match mesh.install(profile, progress).await {
+            Ok(()) => mesh.settle_first(profile, progress).await,
+            Err(error) => Err(error),
+        };
+        match came {
             Ok((installed, slot)) => Ok((mesh, installed, slot)),
             Err(error) => Err(given_up(mesh.provider, error).await),
         }
     }
 
-    async fn install(&self, profile: &str, progress: &dyn Progress) -> Result<(Installed, Slot), EnvironmentError> {
+    /// Waits until a mesh settles that was saved once [`Mesh::up`] had returned; `run` is the label of that run's objects.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`]: what did not come up, with its last state. The provider is stopped then.
+    pub async fn resume(
+        provider: Box<dyn Provider>,
+        istioctl: PathBuf,
+        run: String,
+        profile: &str,
+        timeout: Duration,
+        progress: &dyn Progress,
+    ) -> Result<(Self, Installed, Slot), EnvironmentError> {
+        let mesh = Self::of(provider, istioctl, run, timeout).await?;
+        match mesh.settle_first(profile, progress).await {
+            Ok((installed, slot)) => Ok((mesh, installed, slot)),
+            Err(error) => Err(given_up(mesh.provider, error).await),
+        }
+    }
+
+    async fn of(
+        provider: Box<dyn Provider>,
+        istioctl: PathBuf,
+        run: String,
+        timeout: Duration,
+    ) -> Result<Self, EnvironmentError> {
+        match connect(provider.kubeconfig()).await {
+            Ok(client) => Ok(Self { provider, objects: Arc::new(Objects::new(client, run)), istioctl, timeout }),
+            Err(error) => Err(given_up(provider, error).await),
+        }
+    }
+
+    async fn install(&self, profile: &str, progress: &dyn Progress) -> Result<(), EnvironmentError> {
         let start = Instant::now();
         let namespace = self.slot_namespace(1);
         let install = profile::install(&*self.provider, &self.istioctl, profile, self.timeout);
@@ -120,6 +151,16 @@ impl Mesh {
         };
         tokio::try_join!(install, namespaces)?;
         progress.phase("istio installed", start.elapsed());
+        Ok(())
+    }
+
+    /// Starts the first slot, or finds it, and waits until its gate passes.
+    async fn settle_first(
+        &self,
+        profile: &str,
+        progress: &dyn Progress,
+    ) -> Result<(Installed, Slot), EnvironmentError> {
+        let namespace = self.slot_namespace(1);
         let start = Instant::now();
         let (gateways, clients) = tokio::try_join!(
             workload::find_gateways(self.objects.client(), self.timeout),
@@ -127,11 +168,16 @@ impl Mesh {
         )?;
         progress.phase("clients ready", start.elapsed());
         let start = Instant::now();
-        let gate = Arc::new(self.gate(&namespace).await?);
+        let gate =
+            wait::until("a ready istiod", self.timeout, async || self.gate(&namespace).await.map_err(|e| e.message));
+        let gate = Arc::new(gate.await.map_err(environment)?);
         let facts = profile::in_force(&gate, profile, self.timeout).await?;
         let proxies = proxies_of(gateways.iter().chain(&clients));
-        let settled = gate.pass(&Change::default(), &proxies, self.timeout).await;
-        settled.map_err(|e| EnvironmentError::new(format!("the mesh does not settle: {e}")))?;
+        // Where everything starts at once, Istio's webhook may be out of reach for a moment.
+        let settled = wait::until("the mesh's settling", self.timeout, async || {
+            gate.pass(&Change::default(), &proxies, self.timeout).await.map_err(|e| e.to_string())
+        });
+        settled.await.map_err(environment)?;
         progress.phase("gate passed", start.elapsed());
         let installed = Installed {
             profile: profile.to_owned(),

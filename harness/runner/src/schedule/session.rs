@@ -19,6 +19,7 @@ use super::stage::Stage;
 use super::world::World;
 use crate::cluster::kind::KindStart;
 use crate::cluster::objects::Objects;
+use crate::cluster::saved::Shelf;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
 use crate::cluster::{EnvironmentError, preflight, sandbox};
 use crate::components::{SANDBOX_PROGRAMS, component_error, store};
@@ -41,6 +42,8 @@ pub struct SessionOptions {
     pub purpose: Purpose,
     /// How many scenarios may run side by side.
     pub jobs: usize,
+    /// Whether a mesh may start from a snapshot, and leave one.
+    pub snapshots: bool,
 }
 
 /// How many scenarios run side by side if nobody says: as many as there are processors, up to 4.
@@ -96,11 +99,13 @@ impl Session {
     /// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
     pub async fn join(options: &SessionOptions, plan: &WorldPlan, console: &Console) -> Result<Self, EnvironmentError> {
         let (cluster, programs) = prepare(options.cluster, console).await?;
+        let shelf = Shelf::in_cache(store()?.cache().dir());
         let start = Start {
             cluster,
             istioctl: programs.path(&ProgramName::ISTIOCTL).to_owned(),
             profile: options.profile.clone(),
             timeout: options.timeout,
+            snapshots: options.snapshots.then(|| shelf.folder().to_owned()),
         };
         let (mut link, welcome) = Link::open(&start, options.purpose, console).await?;
         let destinations = link.world(plan, console).await?;

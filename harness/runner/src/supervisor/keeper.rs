@@ -13,19 +13,17 @@ use egress_core::scenario::World;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
+use super::bring_up::{self, Reporter};
 use super::grants::{Board, Id, Next};
 use super::home::Home;
 use super::life::{Life, Verdict};
-use super::protocol::{Aftermath, ClusterStart, Grant, News, Start, ToClient, ToSupervisor, Wanted, Welcome};
+use super::protocol::{Aftermath, Grant, News, Start, ToClient, ToSupervisor, Wanted, Welcome};
+use crate::cluster::EnvironmentError;
 use crate::cluster::inventory;
-use crate::cluster::kind::KindProvider;
 use crate::cluster::objects::Applied;
-use crate::cluster::sandbox::SandboxProvider;
-use crate::cluster::{EnvironmentError, Provider};
 use crate::mesh::clean::{Touched, clean};
 use crate::mesh::slot::Slot;
 use crate::mesh::{Installed, Mesh};
-use crate::progress::Progress;
 use crate::schedule::world;
 
 /// How many requests a client that died may have sent beyond those that it told of.
@@ -113,46 +111,6 @@ pub(super) struct Keeper {
     events: u64,
 }
 
-/// Tells the keeper how the start goes.
-struct Reporter(UnboundedSender<Input>);
-
-impl Progress for Reporter {
-    fn working(&self, what: &str) {
-        let _ = self.0.send(Input::News(News::Working(what.to_owned())));
-    }
-
-    fn phase(&self, what: &str, took: Duration) {
-        let _ = self.0.send(Input::News(News::Phase(what.to_owned(), took)));
-    }
-
-    fn line(&self, text: &str) {
-        let _ = self.0.send(Input::News(News::Line(text.to_owned())));
-    }
-}
-
-async fn provider(
-    cluster: ClusterStart,
-    timeout: Duration,
-    reporter: &Reporter,
-) -> Result<Box<dyn Provider>, EnvironmentError> {
-    let listener = Reporter(reporter.0.clone());
-    match cluster {
-        ClusterStart::Sandbox { programs, kubernetes_version } => {
-            let listen = move |event| listener.sandbox_event(&event);
-            Ok(Box::new(SandboxProvider::start(programs, kubernetes_version, timeout, listen).await?))
-        }
-        ClusterStart::Kind(start) => Ok(Box::new(KindProvider::start(start, timeout, listener).await?)),
-    }
-}
-
-async fn bring_up(start: Start, reporter: Reporter) -> Result<(Mesh, Installed, Slot), EnvironmentError> {
-    let begun = Instant::now();
-    let provider = provider(start.cluster, start.timeout, &reporter).await?;
-    let up = Mesh::up(provider, start.istioctl, &start.profile, start.timeout, &reporter).await?;
-    reporter.phase("mesh up", begun.elapsed());
-    Ok(up)
-}
-
 impl Keeper {
     /// A keeper that begins to bring its mesh up.
     pub(super) fn new(home: Home, start: Start, inputs: UnboundedSender<Input>) -> Self {
@@ -170,7 +128,7 @@ impl Keeper {
             events: 0,
         };
         let reporter = Reporter(keeper.inputs.clone());
-        keeper.work(async move { Input::Up(Box::new(bring_up(start, reporter).await)) });
+        keeper.work(async move { Input::Up(Box::new(bring_up::bring_up(start, reporter).await)) });
         keeper
     }
 

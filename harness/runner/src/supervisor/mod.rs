@@ -7,6 +7,7 @@
 //! Reading order: [`protocol`] (what is said), [`home`] (how a client finds or starts it), [`grants`] (who is next),
 //! [`keeper`] (what it does), [`link`] (the client's end).
 
+mod bring_up;
 mod grants;
 pub mod home;
 mod keeper;

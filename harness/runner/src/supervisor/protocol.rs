@@ -44,6 +44,8 @@ pub struct Start {
     pub profile: String,
     /// How long each step may take.
     pub timeout: Duration,
+    /// The folder of snapshots, if they may be read and written.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// What a cluster is made of.

@@ -69,6 +69,7 @@ impl Mesh {
             timeout: Duration::from_secs(180),
             purpose: Purpose::Test,
             jobs: default_jobs(),
+            snapshots: true,
         };
         let joined = self.runtime.block_on(Session::join(&options, &self.plan.world, &self.console));
         let joined = joined.map_err(|e| format!("no mesh: {e}\n{}", e.remedy.as_deref().unwrap_or_default()))?;

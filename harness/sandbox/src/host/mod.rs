@@ -15,10 +15,12 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
 use crate::component::Components;
+use crate::control_plane;
 use crate::enter::Entered;
 use crate::events::{ComponentFault, Event};
 use crate::layout::Layout;
 use crate::protocol::{self, Request, StartFailure, ToOwner, ToSandbox};
+use crate::store::Store;
 use phases::Phases;
 use start::Cluster;
 
@@ -82,13 +84,13 @@ async fn live(start: protocol::Start, door: std::net::TcpListener, requests: Req
     let components = Components::new(layout.clone(), faulty.clone(), stopping.clone());
     let phases = Phases::new(outbox.downgrade());
     let started = tokio::select! {
-        started = start::start(start.options, layout, door, components, faulty, phases, stopping.clone()) => started,
+        started = start::start(start.options, layout.clone(), door, components, faulty, phases, stopping.clone()) => started,
         Some(fault) = faults.recv() => Err(StartFailure::Component(fault)),
     };
     match started {
         Ok(cluster) => {
             let _ = outbox.send(ToOwner::Ready);
-            serve(cluster, requests, faults, outbox, stopping).await;
+            serve(cluster, &layout, requests, faults, outbox, stopping).await;
             0
         }
         Err(failure) => {
@@ -102,6 +104,7 @@ async fn live(start: protocol::Start, door: std::net::TcpListener, requests: Req
 /// Answers requests and passes faults on, until the owner asks for the end or is gone.
 async fn serve(
     cluster: Cluster,
+    layout: &Layout,
     mut requests: Requests,
     mut faults: mpsc::UnboundedReceiver<ComponentFault>,
     outbox: &Outbox,
@@ -132,6 +135,7 @@ async fn serve(
             Request::SetOutsideAddresses(addresses) => {
                 (cluster.network.set_outside_addresses(&addresses).await.map_err(|e| e.to_string()), false)
             }
+            Request::SaveObjects => (save_objects(layout).await, false),
             Request::Stop => {
                 stopping.cancel();
                 cluster.node_ended().await;
@@ -143,4 +147,12 @@ async fn serve(
             return;
         }
     }
+}
+
+async fn save_objects(layout: &Layout) -> Result<(), String> {
+    let begin = std::time::Instant::now();
+    let store = Store::at(control_plane::ETCD).map_err(|e| e.to_string())?;
+    let count = store.dump(&layout.saved_objects()).await.map_err(|e| e.to_string())?;
+    tracing::info!(count, elapsed = ?begin.elapsed(), "objects saved");
+    Ok(())
 }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egress_dns::Dns;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service, ServiceAccount};
+use futures::FutureExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Config, ResourceExt};
@@ -29,10 +30,11 @@ use crate::enter::NODE_NAME;
 use crate::events::ComponentFault;
 use crate::layout::Layout;
 use crate::network::{API_SERVICE, DNS_SERVICE, NODE_ADDRESS, Network};
-use crate::node::{self, NodeConfig};
+use crate::node::{self, NodeConfig, Signs};
 use crate::options::Options;
 use crate::pki::Pki;
 use crate::protocol::StartFailure;
+use crate::store::Store;
 use crate::wait::{self, Seen};
 use crate::{control_plane, door, world};
 
@@ -76,14 +78,22 @@ pub(super) async fn start(
 ) -> Result<Cluster, StartFailure> {
     let programs = &options.programs;
     let door_port = door.local_addr().map_err(setting_up)?.port();
+    let restores = options.restore.is_some();
     let certificates = phases.run("certificates", async {
         let (folder, outside) = (layout.pki(), layout.kubeconfig());
-        let made = tokio::task::spawn_blocking(move || Pki::create(&folder, &outside, door_port)).await;
+        let made = tokio::task::spawn_blocking(move || {
+            if restores { Pki::reopen(&folder, &outside, door_port) } else { Pki::create(&folder, &outside, door_port) }
+        });
+        let made = made.await;
         made.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
     });
     let (network, pki) = tokio::try_join!(phases.run("network", Network::set_up()), certificates)?;
 
     components.start(control_plane::etcd(programs, &layout));
+    if restores {
+        // The API server must not look into an etcd that is half full.
+        phases.run("objects", load_objects(&layout)).await?;
+    }
     components.start(control_plane::api_server(programs, &pki));
     components.start(world::spec(&network.outside_namespace(), &layout.world_socket()));
     let dns = Dns::default();
@@ -108,18 +118,35 @@ pub(super) async fn start(
         client_ca: pki.ca.clone(),
         cluster_dns: DNS_SERVICE,
         api_service: (API_SERVICE, 443),
+        first: options.restore.as_ref().and_then(|restore| restore.first.clone()),
         kubernetes_version: options.kubernetes_version.clone(),
     };
+    let signs = Signs::default();
     let (registered, node_ready) = oneshot::channel();
-    let node = tokio::spawn(run_node(config, network.clone(), registered, stopping, faults, layout.clone()));
+    let node =
+        tokio::spawn(run_node(config, network.clone(), registered, signs.clone(), stopping, faults, layout.clone()));
     let node_and_proxy = async {
+        if restores {
+            // It knows the node already.
+            components.start(control_plane::proxy(programs, &pki));
+        }
         phases.run("node", async { node_ready.await.map_err(|_| "the node agent ended before it was ready") }).await?;
-        components.start(control_plane::proxy(programs, &pki));
+        if !restores {
+            components.start(control_plane::proxy(programs, &pki));
+        }
         Ok(())
     };
+    let old_pods = async { if restores { phases.run("old pods", forget_pod_status(&client)).await } else { Ok(()) } };
+    // Neither pods nor controllers may look at old pods before.
+    let forgotten = old_pods.shared();
     tokio::try_join!(
         async {
-            phases.run("API server", api_server_ready(&client)).await?;
+            forgotten.clone().await?;
+            signs.pods.cancel();
+            Ok(())
+        },
+        async {
+            tokio::try_join!(phases.run("API server", api_server_ready(&client)), forgotten.clone())?;
             // Not earlier: it looks for a healthy API server once a second.
             components.start(control_plane::controller_manager(programs, &pki));
             phases.run("controllers", controllers_ready(&client)).await
@@ -131,7 +158,10 @@ pub(super) async fn start(
         }),
         async {
             tokio::try_join!(phases.run("DNS Service", dns_service(&client)), node_and_proxy)?;
-            phases.run("Services", services_work()).await
+            phases.run("Services", services_work()).await?;
+            // A pod that does not reach the API server at once tries again only a second later.
+            signs.containers.cancel();
+            Ok(())
         },
     )?;
     Ok(Cluster { dns, network, node })
@@ -166,6 +196,34 @@ async fn api_server_answers(client: &Client) -> Result<(), wait::TimedOut> {
         }
     })
     .await
+}
+
+/// Puts the objects of a snapshot into the new etcd.
+async fn load_objects(layout: &Layout) -> Result<(), String> {
+    let store = Store::at(control_plane::ETCD).map_err(|e| e.to_string())?;
+    let answers = wait::until("etcd's answer", Duration::from_millis(5), BOUND, async || match store.answers().await {
+        Ok(()) => Seen::Done(()),
+        Err(e) => Seen::NotYet(e.to_string()),
+    });
+    answers.await.map_err(|e| e.to_string())?;
+    let count = store.load(&layout.restored_objects()).await.map_err(|e| e.to_string())?;
+    tracing::info!(count, "objects restored");
+    Ok(())
+}
+
+/// Takes back what was said of pods that ran elsewhere: nobody may take one for ready, or call its old address. The node
+/// then starts them as after a power cut.
+async fn forget_pod_status(client: &Client) -> Result<(), kube::Error> {
+    let forgotten = json!({"status": {
+        "phase": "Pending", "conditions": null, "podIP": null, "podIPs": null, "hostIP": null, "hostIPs": null,
+        "startTime": null, "containerStatuses": null, "initContainerStatuses": null,
+    }});
+    let pods = Api::<Pod>::all(client.clone()).list(&Default::default()).await?;
+    let forget = pods.iter().map(async |pod| {
+        let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&forgotten)).await
+    });
+    futures::future::try_join_all(forget).await.map(drop)
 }
 
 async fn api_server_ready(client: &Client) -> Result<(), wait::TimedOut> {
@@ -278,11 +336,12 @@ async fn run_node(
     config: NodeConfig,
     network: Arc<Network>,
     ready: oneshot::Sender<()>,
+    signs: Signs,
     stopping: CancellationToken,
     faults: mpsc::UnboundedSender<ComponentFault>,
     layout: Layout,
 ) {
-    let result = node::run(config, network, ready, stopping.clone()).await;
+    let result = node::run(config, network, ready, signs, stopping.clone()).await;
     if stopping.is_cancelled() {
         return;
     }

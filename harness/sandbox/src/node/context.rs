@@ -14,6 +14,7 @@ use super::facts::{Capacity, Facts};
 use super::images::Images;
 use super::launch::Launcher;
 use super::objects::Change;
+use super::order::Order;
 use super::registry::{PodEntry, Registry};
 use super::status::PodState;
 use crate::network::Network;
@@ -30,6 +31,7 @@ pub(crate) struct Node {
     pub(crate) recorder: Recorder,
     pub(crate) arrivals: arrivals::Watcher,
     pub(crate) capacity: Capacity,
+    pub(crate) order: Order,
 }
 
 /// A pod with an address on the node.

@@ -18,6 +18,7 @@ mod images;
 mod launch;
 mod logs;
 mod objects;
+mod order;
 mod pod;
 mod prepare;
 mod probes;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::context::Node;
 use self::images::{Images, ImagesError};
 use self::launch::Launcher;
+use self::order::Order;
 use self::registry::Registry;
 use crate::network::Network;
 use crate::options::Programs;
@@ -72,8 +74,19 @@ pub(crate) struct NodeConfig {
     pub(crate) cluster_dns: Ipv4Addr,
     /// Address and port of the API server's Service.
     pub(crate) api_service: (Ipv4Addr, u16),
+    /// Label of the pods that start before all others.
+    pub(crate) first: Option<(String, String)>,
     /// Version the node says it has, without `v`.
     pub(crate) kubernetes_version: String,
+}
+
+/// What the node agent waits for; each is cancelled when it holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signs {
+    /// Pods may be taken.
+    pub(crate) pods: CancellationToken,
+    /// Containers may be started: until then pods only get their network and volumes.
+    pub(crate) containers: CancellationToken,
 }
 
 /// Why the node agent ended.
@@ -123,6 +136,7 @@ pub(crate) async fn run(
     config: NodeConfig,
     network: Arc<Network>,
     ready: oneshot::Sender<()>,
+    signs: Signs,
     shutdown: CancellationToken,
 ) -> Result<(), NodeError> {
     let images = Images::parse(&config.images)?;
@@ -140,6 +154,7 @@ pub(crate) async fn run(
         recorder: Recorder::new(client.clone(), reporter),
         changes: broadcast::channel(1024).0,
         capacity: register::capacity(),
+        order: Order::new(config.first.clone(), signs.containers),
         registry,
         arrivals: arrivals::Watcher::new().map_err(|e| io("watching logs", e))?,
         images,
@@ -159,7 +174,10 @@ pub(crate) async fn run(
     tasks.spawn(objects::watch_changes(node.client.clone(), node.changes.clone(), shutdown.clone()));
     // Nobody may be waiting any more.
     let _ = ready.send(());
-    watch::run(node, shutdown).await;
+    tokio::select! {
+        () = signs.pods.cancelled() => watch::run(node, shutdown).await,
+        () = shutdown.cancelled() => {}
+    }
     tasks.close();
     tasks.wait().await;
     Ok(())

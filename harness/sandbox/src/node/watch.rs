@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::context::Node;
+use super::order;
 use super::pod::{self, Signals};
 
 struct Known {
@@ -43,13 +44,17 @@ pub(crate) async fn run(node: Arc<Node>, shutdown: CancellationToken) {
                 listed.extend(pod.metadata.uid.clone());
                 seen(pod, &mut known);
             }
-            Some(Ok(Event::InitDone)) => known.retain(|uid, known| {
-                let there = listed.contains(uid);
-                if !there {
-                    known.gone.cancel();
-                }
-                there
-            }),
+            Some(Ok(Event::InitDone)) => {
+                known.retain(|uid, known| {
+                    let there = listed.contains(uid);
+                    if !there {
+                        known.gone.cancel();
+                    }
+                    there
+                });
+                let pods: Vec<Arc<Pod>> = known.values().map(|known| known.pod.borrow().clone()).collect();
+                node.order.listed(pods.iter().map(Arc::as_ref));
+            }
             Some(Ok(Event::Delete(pod))) => {
                 if let Some(known) = pod.metadata.uid.and_then(|uid| known.remove(&uid)) {
                     known.gone.cancel();
@@ -77,6 +82,9 @@ fn see(
             tasks.spawn(bind(node.clone(), pod));
         }
         Some(name) if name == node.config.name => {
+            if node.order.awaits(&pod) {
+                tasks.spawn(order::open_when_reached(node.clone(), Arc::new(pod.clone())));
+            }
             if let Some(known) = known.get(&uid) {
                 known.pod.send_replace(Arc::new(pod));
                 return;

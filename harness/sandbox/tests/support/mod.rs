@@ -50,6 +50,7 @@ pub(crate) fn options() -> Options {
         images: std::fs::read_to_string(root.join("images.yaml")).expect("fixtures/images.yaml can be read"),
         kubernetes_version: "1.36.3".to_owned(),
         log_dir: None,
+        restore: None,
         timeout: Duration::from_secs(120),
     }
 }

@@ -160,7 +160,9 @@ async fn live(context: &Arc<PodContext>, volumes: &Arc<Mutex<Volumes>>, stop: &S
     let pod_spec = spec(&context.object());
     let (stop_sidecars, sidecars_told) = watch::channel(None);
     let mut sidecars = JoinSet::new();
-    if initialize(context, stop, &sidecars_told, &mut sidecars).await {
+    if unless_stopped(stop, context.node.order.begun()).await
+        && initialize(context, stop, &sidecars_told, &mut sidecars).await
+    {
         context.state.send_modify(|state| {
             for container in &mut state.main {
                 container.run = Run::Waiting { reason: "ContainerCreating".into(), message: String::new() };
@@ -193,6 +195,9 @@ async fn initialize(context: &Arc<PodContext>, stop: &Stop, stop_sidecars: &Stop
     let containers = spec(&context.object()).init_containers.unwrap_or_default();
     for (index, container) in containers.into_iter().enumerate() {
         if is_sidecar(&container) {
+            if !unless_stopped(stop, context.node.order.turn(&context.object())).await {
+                return false;
+            }
             let runner = Runner::new(context.clone(), container, Slot::Sidecar(index), stop_sidecars.clone());
             sidecars.spawn(runner.run());
             let mut state = context.state.subscribe();
@@ -212,7 +217,16 @@ async fn initialize(context: &Arc<PodContext>, stop: &Stop, stop_sidecars: &Stop
             return false;
         }
     }
-    true
+    unless_stopped(stop, context.node.order.turn(&context.object())).await
+}
+
+/// Waits for something. False if the pod was told to stop meanwhile.
+async fn unless_stopped(stop: &Stop, wait: impl Future<Output = ()>) -> bool {
+    let mut stop = stop.clone();
+    tokio::select! {
+        () = wait => true,
+        _ = stop.wait_for(Option::is_some) => false,
+    }
 }
 
 /// Makes the volumes, waiting for objects that are not there yet. False if the pod was told to stop meanwhile.
