@@ -443,14 +443,15 @@ impl Keeper {
             let extent = if whole { Extent::Cluster } else { Extent::Namespace(&slot.namespace) };
             let slots: Vec<&Slot> = std::iter::once(&slot).chain(&others).collect();
             let touched = Touched { lease: &lease, extent, before: &before, live };
-            let mut cleaned = clean(&mesh, &installed, &slots, touched).await;
+            let mut cleaned = mesh.while_intact(clean(&mesh, &installed, &slots, touched)).await;
             let mut aftermath = Aftermath::default();
             let faults = mesh.provider.faults();
             let changed = if faults.is_empty() { mesh.changed(&installed, &slot, &standing).await } else { Vec::new() };
             if !changed.is_empty() {
                 aftermath.disturbed = Some(changed.join("; "));
                 let namespace = slot.namespace.clone();
-                match mesh.recover(&mut installed, &mut slot).await {
+                let recovered = async { mesh.recover(&mut installed, &mut slot).await.map_err(|e| e.message) };
+                match mesh.while_intact(recovered).await {
                     // A clean-up that failed while a pod was away is made good.
                     Ok(()) if cleaned.is_err() => {
                         let extent = if whole { Extent::Cluster } else { Extent::Namespace(&namespace) };
@@ -459,7 +460,7 @@ impl Keeper {
                         cleaned = clean(&mesh, &installed, &slots, touched).await;
                     }
                     Ok(()) => {}
-                    Err(error) => cleaned = Err(error.message),
+                    Err(why) => cleaned = Err(why),
                 }
             }
             if !faults.is_empty() {
