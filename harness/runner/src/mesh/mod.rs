@@ -219,26 +219,28 @@ impl Mesh {
         if faults.is_empty() { Ok(()) } else { Err(EnvironmentError::new(faults.join("; "))) }
     }
 
+    /// Waits until a component dies; gives its last words.
+    pub async fn broken(&self) -> String {
+        loop {
+            let asked = wait::until("a component's end", self.timeout, async || match self.intact() {
+                Ok(()) => Err("every component runs".to_owned()),
+                Err(error) => Ok(error.message),
+            });
+            if let Ok(why) = asked.await {
+                return why;
+            }
+        }
+    }
+
     /// Does something that is in vain once a component has died, and breaks it off then: the API server keeps requests
     /// waiting for minutes when etcd is gone.
     ///
     /// # Errors
     /// What the task says, or the last words of the components that ended.
     pub async fn while_intact<T>(&self, task: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        let broken = async {
-            loop {
-                let asked = wait::until("a component's end", self.timeout, async || match self.intact() {
-                    Ok(()) => Err("every component runs".to_owned()),
-                    Err(error) => Ok(error.message),
-                });
-                if let Ok(why) = asked.await {
-                    return why;
-                }
-            }
-        };
         tokio::select! {
             done = task => done,
-            why = broken => Err(why),
+            why = self.broken() => Err(why),
         }
     }
 

@@ -46,6 +46,8 @@ pub(super) enum Input {
     Up(Box<Result<(Mesh, Installed, Slot), EnvironmentError>>),
     /// The external servers of a client are in force, or not.
     Deployed(Id, World, Result<world::World, EnvironmentError>),
+    /// A component of the mesh has died.
+    Broke(String),
     /// A slot is ready to be leased, or the mesh is found broken.
     Prepared(Id, Box<Result<Held, EnvironmentError>>),
     /// A lease has been cleaned up after.
@@ -203,6 +205,10 @@ impl Keeper {
             Input::Terminate => return self.end(Some("its supervisor was told to end")).await,
             Input::Up(up) => self.came_up(*up),
             Input::Deployed(id, world, result) => self.deployed(id, world, result),
+            Input::Broke(why) => {
+                let held = self.leases.iter().filter(|(_, lease)| matches!(lease, Lease::Held(_)));
+                held.for_each(|(id, _)| self.tell(*id, ToClient::Broken(why.clone())));
+            }
             Input::Prepared(id, held) => self.prepared(id, *held),
             Input::Cleaned(id, cleaned) => self.cleaned(id, *cleaned),
             Input::Added(slot) => self.added(*slot),
@@ -278,6 +284,8 @@ impl Keeper {
                     deploying: false,
                 };
                 let welcome = up.welcome(&self.home);
+                let mesh = Arc::clone(&up.mesh);
+                self.work(async move { Input::Broke(mesh.broken().await) });
                 self.up = Some(up);
                 self.members.keys().for_each(|id| self.tell(*id, welcome.clone()));
             }
