@@ -173,7 +173,8 @@ impl Sandbox {
         }
         let bound = options.timeout;
         let (inside, control) = Inside::spawn(&folder.state, &folder.layout).map_err(StartError::Spawn)?;
-        let (channel, started) = Channel::open(control, Box::new(progress)).map_err(StartError::Spawn)?;
+        let (channel, started) =
+            Channel::open(control, folder.layout.own_log(), Box::new(progress)).map_err(StartError::Spawn)?;
         let sandbox = Sandbox { channel, inside, folder };
         let outcome = {
             let start = async {

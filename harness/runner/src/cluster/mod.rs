@@ -77,7 +77,8 @@ pub trait Provider: Send + Sync {
     /// The folder with the logs of the cluster's parts, where there is one. It goes with the cluster.
     fn logs(&self) -> Option<PathBuf>;
 
-    /// What broke since the last question: components that died, each with its last words.
+    /// What broke so far: components that died, each with its last words. It does not mend by itself, so whoever asks
+    /// is told, side by side or one after another.
     fn faults(&self) -> Vec<String>;
 
     /// Keeps the cluster's state of this moment in a new folder, from which another of its kind can start.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use egress_component::{ProgramName, Programs};
@@ -22,6 +23,8 @@ pub const OVERLAYS: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
 /// A running sandbox.
 pub struct SandboxProvider {
     sandbox: Sandbox,
+    /// What broke so far: the sandbox tells each only once.
+    faults: Mutex<Vec<String>>,
 }
 
 /// The sandbox's own names for the programs that the component cache holds.
@@ -63,7 +66,7 @@ impl SandboxProvider {
             EnvironmentError::new(format!("the sandbox did not start: {e}"))
                 .with_remedy("`egress-conformance doctor` tells what this machine lacks")
         })?;
-        Ok(Self { sandbox })
+        Ok(Self { sandbox, faults: Mutex::default() })
     }
 }
 
@@ -113,7 +116,9 @@ impl Provider for SandboxProvider {
     }
 
     fn faults(&self) -> Vec<String> {
-        self.sandbox.take_faults().iter().map(ToString::to_string).collect()
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        faults.extend(self.sandbox.take_faults().iter().map(ToString::to_string));
+        faults.clone()
     }
 
     fn save<'a>(&'a self, into: &'a Path) -> BoxFuture<'a, Result<(), EnvironmentError>> {

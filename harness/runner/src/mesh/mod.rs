@@ -276,10 +276,35 @@ impl Mesh {
     /// Whether every component still runs.
     ///
     /// # Errors
-    /// [`EnvironmentError`] with the last words of those that ended since the last question.
+    /// [`EnvironmentError`] with the last words of those that ended.
     pub fn intact(&self) -> Result<(), EnvironmentError> {
         let faults = self.provider.faults();
         if faults.is_empty() { Ok(()) } else { Err(EnvironmentError::new(faults.join("; "))) }
+    }
+
+    /// Waits until a component dies; gives its last words.
+    pub async fn broken(&self) -> String {
+        loop {
+            let asked = wait::until("a component's end", self.timeout, async || match self.intact() {
+                Ok(()) => Err("every component runs".to_owned()),
+                Err(error) => Ok(error.message),
+            });
+            if let Ok(why) = asked.await {
+                return why;
+            }
+        }
+    }
+
+    /// Does something that is in vain once a component has died, and breaks it off then: the API server keeps requests
+    /// waiting for minutes when etcd is gone.
+    ///
+    /// # Errors
+    /// What the task says, or the last words of the components that ended.
+    pub async fn while_intact<T>(&self, task: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        tokio::select! {
+            done = task => done,
+            why = self.broken() => Err(why),
+        }
     }
 
     /// Lets a slot ask the istiod that there is now: another slot's lease may have seen it replaced.

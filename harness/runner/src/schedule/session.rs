@@ -175,13 +175,16 @@ impl Session {
             ..ScenarioResult::default()
         };
         let (mut live, mut probes, first) = (Vec::new(), 0, grant.probes);
-        let ran = match self.stage(grant).await {
-            Ok(stage) => {
-                let ran = engine::run(&stage, scenario, &mut live).await;
-                probes = stage.probes.into_inner().wrapping_sub(first);
-                ran
-            }
-            Err(error) => Err(error),
+        let running = async {
+            let stage = self.stage(grant).await?;
+            let ran = engine::run(&stage, scenario, &mut live).await;
+            probes = stage.probes.into_inner().wrapping_sub(first);
+            ran
+        };
+        // Nothing that waits for a component that has died would see its end.
+        let ran = tokio::select! {
+            ran = running => ran,
+            error = worker.link.broken() => Err(error),
         };
         match ran {
             Ok(steps) => {

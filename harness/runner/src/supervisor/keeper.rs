@@ -45,6 +45,8 @@ pub(super) enum Input {
     Up(Box<Result<(Mesh, Installed, Slot), EnvironmentError>>),
     /// The external servers of a client are in force, or not.
     Deployed(Id, World, Result<world::World, EnvironmentError>),
+    /// A component of the mesh has died.
+    Broke(String),
     /// A slot is ready to be leased, or the mesh is found broken.
     Prepared(Id, Box<Result<Held, EnvironmentError>>),
     /// A lease has been cleaned up after.
@@ -171,6 +173,10 @@ impl Keeper {
             Input::Terminate => return self.end(Some("its supervisor was told to end")).await,
             Input::Up(up) => self.came_up(*up),
             Input::Deployed(id, world, result) => self.deployed(id, world, result),
+            Input::Broke(why) => {
+                let held = self.leases.iter().filter(|(_, lease)| matches!(lease, Lease::Held(_)));
+                held.for_each(|(id, _)| self.tell(*id, ToClient::Broken(why.clone())));
+            }
             Input::Prepared(id, held) => self.prepared(id, *held),
             Input::Cleaned(id, cleaned) => self.cleaned(id, *cleaned),
             Input::Added(slot) => self.added(*slot),
@@ -246,6 +252,8 @@ impl Keeper {
                     deploying: false,
                 };
                 let welcome = up.welcome(&self.home);
+                let mesh = Arc::clone(&up.mesh);
+                self.work(async move { Input::Broke(mesh.broken().await) });
                 self.up = Some(up);
                 self.members.keys().for_each(|id| self.tell(*id, welcome.clone()));
             }
@@ -413,19 +421,21 @@ impl Keeper {
         let others: Vec<Slot> = if whole { up.free.clone() } else { Vec::new() };
         self.work(async move {
             let touched = |live| Touched { lease: &lease, servers: &wanted.servers, before: &before, whole, live };
-            let mut cleaned = clean(&mesh, &installed, &slot, &others, touched(live)).await;
+            let cleaning = clean(&mesh, &installed, &slot, &others, touched(live));
+            let mut cleaned = mesh.while_intact(cleaning).await;
             let mut aftermath = Aftermath::default();
             let faults = mesh.provider.faults();
             let changed = if faults.is_empty() { mesh.changed(&installed, &slot, &standing).await } else { Vec::new() };
             if !changed.is_empty() {
                 aftermath.disturbed = Some(changed.join("; "));
-                match mesh.recover(&mut installed, &mut slot).await {
+                let recovered = async { mesh.recover(&mut installed, &mut slot).await.map_err(|e| e.message) };
+                match mesh.while_intact(recovered).await {
                     // A clean-up that failed while a pod was away is made good.
                     Ok(()) if cleaned.is_err() => {
                         cleaned = clean(&mesh, &installed, &slot, &others, touched(Vec::new())).await;
                     }
                     Ok(()) => {}
-                    Err(error) => cleaned = Err(error.message),
+                    Err(why) => cleaned = Err(why),
                 }
             }
             if !faults.is_empty() {

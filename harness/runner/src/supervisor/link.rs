@@ -156,6 +156,18 @@ impl Link {
         .await
     }
 
+    /// Waits until the mesh breaks under a lease, and says why; or that the supervisor is gone. It may be broken off.
+    pub async fn broken(&mut self) -> EnvironmentError {
+        loop {
+            match self.next().await {
+                Ok(ToClient::Broken(why)) => return EnvironmentError::new(why),
+                Ok(ToClient::Failed { message, remedy }) => return EnvironmentError { message, remedy },
+                Ok(_) => {}
+                Err(gone) => return gone,
+            }
+        }
+    }
+
     /// Gives the lease back, with what was applied under it and how many requests were sent; waits until all of it is gone.
     ///
     /// # Errors

@@ -107,6 +107,8 @@ pub(super) enum ToClient {
     World { destinations: BTreeMap<String, Vec<IpAddr>> },
     /// The lease is granted.
     Granted(Box<Grant>),
+    /// A component died while the lease was held: what it is used for is in vain.
+    Broken(String),
     /// Everything of the lease is gone.
     Released(Aftermath),
     /// What was asked for cannot be had: the environment is not fit.

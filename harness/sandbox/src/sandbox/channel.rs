@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -14,6 +14,7 @@ use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec};
 
 use super::ControlError;
 use crate::events::{ComponentFault, Event};
+use crate::layout;
 use crate::options::Options;
 use crate::protocol::{self, Request, Start, StartFailure, ToOwner, ToSandbox};
 
@@ -33,6 +34,8 @@ struct Shared {
     waiting: Option<HashMap<u64, oneshot::Sender<Answer>>>,
     unfinished: Vec<String>,
     faults: Vec<ComponentFault>,
+    /// It is ready, and nobody has asked it to end.
+    running: bool,
 }
 
 impl Channel {
@@ -40,13 +43,14 @@ impl Channel {
     /// ends without one.
     pub(super) fn open(
         control: UnixStream,
+        log: PathBuf,
         progress: Progress,
     ) -> std::io::Result<(Channel, oneshot::Receiver<Result<(), StartFailure>>)> {
         control.set_nonblocking(true)?;
         let (reader, writer) = tokio::net::UnixStream::from_std(control)?.into_split();
         let shared = Arc::new(Mutex::new(Shared { waiting: Some(HashMap::new()), ..Shared::default() }));
         let (outcome, started) = oneshot::channel();
-        tokio::spawn(listen(FramedRead::new(reader, protocol::codec()), shared.clone(), outcome, progress));
+        tokio::spawn(listen(FramedRead::new(reader, protocol::codec()), shared.clone(), outcome, log, progress));
         let writer = tokio::sync::Mutex::new(FramedWrite::new(writer, protocol::codec()));
         Ok((Channel { writer, next: AtomicU64::new(0), shared }, started))
     }
@@ -61,6 +65,9 @@ impl Channel {
     pub(super) async fn ask(&self, request: Request) -> Result<(), ControlError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
+        if matches!(request, Request::Stop) {
+            lock(&self.shared).running = false;
+        }
         lock(&self.shared).waiting.as_mut().ok_or(ControlError::Gone)?.insert(id, sender);
         let message = protocol::encode(&ToSandbox { id, request });
         self.writer.lock().await.send(message).await.map_err(|_| ControlError::Gone)?;
@@ -80,6 +87,7 @@ async fn listen(
     mut reader: FramedRead<OwnedReadHalf, LengthDelimitedCodec>,
     shared: Arc<Mutex<Shared>>,
     outcome: oneshot::Sender<Result<(), StartFailure>>,
+    log: PathBuf,
     progress: Progress,
 ) {
     let mut outcome = Some(outcome);
@@ -91,7 +99,10 @@ async fn listen(
                 note(&mut lock(&shared), &event);
                 progress(event);
             }
-            ToOwner::Ready => drop(decide(Ok(()))),
+            ToOwner::Ready => {
+                lock(&shared).running = true;
+                drop(decide(Ok(())));
+            }
             ToOwner::Failed(failure) => drop(decide(Err(failure))),
             ToOwner::Answer { id, result } => {
                 let waiting = lock(&shared).waiting.as_mut().and_then(|waiting| waiting.remove(&id));
@@ -101,7 +112,14 @@ async fn listen(
             }
         }
     }
-    lock(&shared).waiting = None;
+    let last_lines = layout::last_lines(&log, 15);
+    let mut shared = lock(&shared);
+    shared.waiting = None;
+    if shared.running {
+        // With the program inside end DNS, the node and every component.
+        let (name, status) = ("the sandbox's own program".to_owned(), "it closed its connection".to_owned());
+        shared.faults.push(ComponentFault { name, status, last_lines, log });
+    }
 }
 
 fn note(shared: &mut Shared, event: &Event) {
