@@ -24,11 +24,11 @@ BOUND, LOOK = 600, 0.05
 
 
 def named(name):
-    return lambda program, arguments: program == name
+    return lambda process: name in (process.program, process.name)
 
 
-def envoy(kind):
-    return lambda program, arguments: program == "envoy" and any(a.startswith(f"{kind}~") for a in arguments)
+def envoy(pod):
+    return lambda process: process.program == "envoy" and process.pod.startswith(pod)
 
 
 # Which process each is, and which files of the kept logs are its own.
@@ -38,10 +38,10 @@ COMPONENTS = {
     "kube-controller-manager": (named("kube-controller-manager"), "kube-controller-manager.log"),
     "kube-proxy": (named("kube-proxy"), "kube-proxy.log"),
     "istiod": (named("pilot-discovery"), "pods/istio-system_istiod-*/discovery/*.log"),
-    "gateway": (envoy("router"), "pods/istio-system_istio-egressgateway-*/istio-proxy/*.log"),
-    "sidecar": (envoy("sidecar"), "pods/*/istio-proxy/*.log"),
+    "gateway": (envoy("istio-egressgateway-"), "pods/istio-system_istio-egressgateway-*/istio-proxy/*.log"),
+    "sidecar": (envoy("meshed-"), "pods/*_meshed-*/istio-proxy/*.log"),
     "node-agent": (named("egress-host"), "sandbox.log"),
-    "external-server": (lambda _, arguments: any("world" in a for a in arguments[:2]), "external-server.log"),
+    "external-server": (lambda process: any("world" in a for a in process.arguments[:2]), "external-server.log"),
 }
 
 
@@ -54,9 +54,19 @@ class Process:
     name: str
     arguments: list
 
-    def is_a(self, wanted):
-        program = os.path.basename(self.arguments[0]) if self.arguments else ""
-        return wanted(program, self.arguments) or wanted(self.name, self.arguments)
+    @property
+    def program(self):
+        return os.path.basename(self.arguments[0]) if self.arguments else ""
+
+    @property
+    def pod(self):
+        """The name of its pod, as istiod's injection gives it to proxies."""
+        try:
+            with open(f"/proc/{self.pid}/environ", "rb") as file:
+                variables = file.read().split(b"\0")
+        except OSError:
+            return ""
+        return next((v[9:].decode() for v in variables if v.startswith(b"POD_NAME=")), "")
 
     def kill(self):
         """Kills it if it still is what it was."""
@@ -113,8 +123,7 @@ def processes_of(run, state):
 
 
 def is_slow_request(process):
-    program = os.path.basename(process.arguments[0]) if process.arguments else ""
-    return program == "curl" and any(SLOW in a for a in process.arguments)
+    return process.program == "curl" and any(SLOW in a for a in process.arguments)
 
 
 @dataclasses.dataclass
@@ -179,7 +188,7 @@ class Run:
         if self.case.component == "none":
             return 1
         wanted, _ = COMPONENTS[self.case.component]
-        return sum(process.kill() for process in found or [] if process.is_a(wanted))
+        return sum(process.kill() for process in found or [] if wanted(process))
 
     def judge(self):
         """The verdict, what is wrong, and why the verdict is what it is."""
