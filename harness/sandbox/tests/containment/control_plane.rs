@@ -102,7 +102,7 @@ pub(crate) fn the_api_server_wants_credentials(scene: &Scene) {
 pub(crate) fn etcd_is_out_of_reach(scene: &Scene) {
     for pod in HOSTILE {
         for server in ["127.0.0.1", "10.20.0.1", "10.96.0.1", "localhost"] {
-            for more in ["", "--interface eth0"] {
+            for more in ["", "--connect-timeout 2 --interface eth0"] {
                 let (body, status) = curl(scene, pod, &format!("{more} http://{server}:2379/health"));
                 assert_eq!((body.as_str(), status.as_str()), ("", "000"), "{pod}: {more} {server}");
             }

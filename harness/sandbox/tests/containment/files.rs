@@ -25,7 +25,9 @@ pub(crate) fn no_file_of_the_host_can_be_written(scene: &Scene) {
         {
             assert!(outcome(&all, path).is_err(), "{pod} can write to {path}");
         }
-        assert_eq!(outcome(&all, "/bootstrap"), Err("EROFS"), "a file of the component cache");
+        // An ordinary user's cache may belong to somebody whom its namespace does not know.
+        let cached = outcome(&all, "/bootstrap");
+        assert!(matches!(cached, Err("EROFS" | "EACCES")), "a file of the component cache: {cached:?}");
         let written = done(&all);
         for path in own {
             assert!(written.contains(&path), "{pod} must be able to write to its {path}: {all:?}");
