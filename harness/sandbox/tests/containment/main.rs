@@ -22,6 +22,9 @@ use scene::Scene;
 
 static SCENE: Mutex<Option<Scene>> = Mutex::new(None);
 
+/// A name and what is tried.
+type Try = (&'static str, fn(&Scene));
+
 fn main() {
     egress_sandbox::run_if_child();
     match std::env::args().nth(1).as_deref() {
@@ -31,7 +34,7 @@ fn main() {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let tries: [(&str, fn(&Scene)); 20] = [
+    let tries: [Try; 20] = [
         ("no_file_of_the_host_can_be_written", files::no_file_of_the_host_can_be_written),
         ("no_volume_of_another_pod_is_in_reach", files::no_volume_of_another_pod_is_in_reach),
         ("no_file_of_the_sandbox_is_in_reach", files::no_file_of_the_sandbox_is_in_reach),
@@ -55,7 +58,7 @@ fn main() {
     ];
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
     let handle = runtime.handle().clone();
-    let trial = |(name, test): (&str, fn(&Scene))| {
+    let trial = |(name, test): Try| {
         let handle = handle.clone();
         Trial::test(name, move || {
             let mut shared = SCENE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
