@@ -127,6 +127,25 @@ pub(crate) fn set_mount_attributes(
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
+/// Puts a filter on the system calls of this thread and of all processes that come of it. Needs
+/// CAP_SYS_ADMIN in the caller's user namespace; no filter can be taken back.
+pub(crate) fn filter_system_calls(program: &[seccompiler::sock_filter]) -> std::io::Result<()> {
+    let copy = |step: &seccompiler::sock_filter| nix::libc::sock_filter {
+        code: step.code,
+        jt: step.jt,
+        jf: step.jf,
+        k: step.k,
+    };
+    let mut program: Vec<_> = program.iter().map(copy).collect();
+    let len = u16::try_from(program.len()).map_err(std::io::Error::other)?;
+    let request = nix::libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: the request names a program of the length it says; both outlive the call, which only
+    // reads them.
+    let result =
+        unsafe { nix::libc::prctl(nix::libc::PR_SET_SECCOMP, nix::libc::SECCOMP_MODE_FILTER, &raw const request) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// Gives SIGPIPE its default effect again, which Rust's runtime takes away, before another program
 /// takes over.
 pub(crate) fn default_signals() -> nix::Result<()> {

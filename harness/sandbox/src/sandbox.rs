@@ -337,7 +337,8 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
         if kind.is_dir() {
             copy_folder(&entry.path(), &target)?;
         } else if kind.is_file() {
-            std::fs::copy(entry.path(), target)?;
+            // Contents alone: a container may own its log, and could have made it a program that runs as root.
+            std::io::copy(&mut std::fs::File::open(entry.path())?, &mut std::fs::File::create(target)?)?;
         }
     }
     Ok(())

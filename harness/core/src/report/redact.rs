@@ -14,7 +14,7 @@ const HEADERS: [&str; 6] =
     ["authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "x-amz-security-token"];
 
 /// What is removed, and what stays of it.
-static RULES: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
+static RULES: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
     let regex = |pattern| Regex::new(pattern).expect("the patterns are constants that the tests use");
     [
         // PEM, also where line breaks are escaped and where the end was cut off.
@@ -32,7 +32,18 @@ static RULES: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
         (regex(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}"), "${1} [redacted]"),
         // A JSON Web Token: header, payload and signature, the first two JSON in base64.
         (regex(r"\beyJ[A-Za-z0-9_-]{4,}\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), "[redacted]"),
+        // A name and password in an address.
+        (regex(r#"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#@'"<>]+@"#), "${1}[redacted]@"),
     ]
+});
+
+/// Options of curl whose values are credentials, as a shell has them: a quoted word, also one that was cut off, or one
+/// without spaces.
+static CURL: LazyLock<Regex> = LazyLock::new(|| {
+    let long = "user|proxy-user|cookie|oauth2-bearer|pass|proxy-pass|tlspassword|proxy-tlspassword";
+    let word = r#"(?:'(?:[^']|'\\'')*(?:'|\z)|"[^"]*(?:"|\z)|[^\s'"]+)+"#;
+    let option = format!(r"(\s(?:--(?:{long})(?:\s+|=)|-[a-zA-Z]*[ubU]\s*)){word}");
+    Regex::new(&option).expect("the pattern is a constant that the tests use")
 });
 
 /// The text without private keys, tokens and credentials.
@@ -43,6 +54,12 @@ pub fn redact(text: &str) -> Cow<'_, str> {
         if rule.is_match(&text) {
             text = Cow::Owned(rule.replace_all(&text, *instead).into_owned());
         }
+    }
+    let is_command = |line: &str| line.contains("curl ") && CURL.is_match(line);
+    if text.lines().any(is_command) {
+        let clean =
+            |line| if is_command(line) { CURL.replace_all(line, "${1}[redacted]") } else { Cow::Borrowed(line) };
+        text = Cow::Owned(text.split_inclusive('\n').map(clean).collect());
     }
     text
 }
@@ -81,10 +98,24 @@ mod tests {
             (key[..40].to_owned(), "[redacted]"),
             ("> Authorization: Basic dXNlcjpw\n> Accept: */*".to_owned(), "> Authorization: [redacted]\n> Accept: */*"),
             (r#"{"Cookie": "a=b"}"#.to_owned(), r#"{"Cookie": "[redacted]"}"#),
+            ("at http://me:secret@host:80/x".to_owned(), "at http://[redacted]@host:80/x"),
+            ("$ curl -sS -u me:secret http://a/".to_owned(), "$ curl -sS -u [redacted] http://a/"),
+            ("curl -su 'me:a b' x\n-u me".to_owned(), "curl -su [redacted] x\n-u me"),
+            (
+                "curl --cookie=a=b --user me:x -b'c=d".to_owned(),
+                "curl --cookie=[redacted] --user [redacted] -b[redacted]",
+            ),
         ] {
             assert_eq!(redact(&text), clean);
         }
-        for text in ["rbac_access_denied", "a bearer of news", "outbound|80||httpbin.org", "6f1a0c3b5d7e9f20"] {
+        for text in [
+            "rbac_access_denied",
+            "a bearer of news",
+            "outbound|80||httpbin.org",
+            "6f1a0c3b5d7e9f20",
+            "curl -sS -H 'a: b' http://a/b@c --max-time 3",
+            "kubectl exec -n ns deploy/meshed -c curl -- curl -sS http://a/",
+        ] {
             assert!(matches!(redact(text), Cow::Borrowed(same) if same == text), "{text}");
         }
     }

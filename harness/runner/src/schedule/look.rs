@@ -46,11 +46,14 @@ pub(super) async fn objects(stage: &Stage, expected: &[ObjectExpect]) -> Result<
         })
         .await;
         if let Err(error) = seen {
+            // A Secret's value is nobody's business, not even where it is the wrong one.
+            let secret = gvk.kind == "Secret" && gvk.group.is_empty();
+            let shown = |text: String| if secret { "[redacted]".to_owned() } else { text };
             let object = expect.name.as_deref().or(expect.selector.as_deref()).unwrap_or("*");
             findings.push(Finding {
                 what: format!("objects[{n}] {} {object} {}", expect.kind, expect.at),
-                expected: expect.is.to_string(),
-                seen: error.last,
+                expected: shown(expect.is.to_string()),
+                seen: shown(error.last),
                 at: format!("{} {namespace}/{object}", expect.kind),
                 fault: Fault::Mesh,
             });

@@ -9,6 +9,7 @@ pub(crate) mod exec;
 pub(crate) mod process;
 pub(crate) mod rootfs;
 pub(crate) mod spec;
+mod system_calls;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};

@@ -1,4 +1,4 @@
-//! The last steps before a container's program takes over: limits, capabilities, identity, exec.
+//! The last steps before a container's program takes over: limits, system calls, capabilities, identity, exec.
 //!
 //! Runs in the single-threaded child, inside the container's root. Start at [`become_program`].
 
@@ -13,6 +13,7 @@ use nix::unistd::{Gid, Uid};
 use rustix::process::{Resource, Rlimit, Signal};
 
 use super::spec::Process;
+use super::system_calls;
 
 /// Descriptors a program may open where the node allows it; what container runtimes give.
 const DESCRIPTORS: u64 = 1_048_576;
@@ -50,6 +51,7 @@ fn prepare(process: &Process) -> Result<(), String> {
         }
     }
     enter_directory(&process.working_dir, process)?;
+    system_calls::forbid()?;
     let groups: Vec<Gid> = process.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     nix::unistd::setgroups(&groups).map_err(|e| format!("setgroups {groups:?}: {e}"))?;
     let gid = Gid::from_raw(process.gid);

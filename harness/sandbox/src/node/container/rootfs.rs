@@ -51,8 +51,19 @@ const MASKED: [&str; 10] = [
     "/proc/timer_list",
     "/sys/firmware",
 ];
-/// What a container runtime makes read-only of `/proc`.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// What a container runtime makes read-only of `/proc`, and what else there is one for the whole machine.
+const READ_ONLY: [&str; 10] = [
+    "/proc/bus",
+    "/proc/driver",
+    "/proc/dynamic_debug",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/mtrr",
+    "/proc/pressure",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/tty",
+];
 /// The device files of a container.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 

@@ -124,14 +124,17 @@ pub(super) fn closed_gates(pod: &Pod) -> Vec<String> {
         .collect()
 }
 
-/// Removes what the pod had on the node. Its containers have ended.
-pub(super) async fn clean_up(context: &PodContext) {
+/// Removes what the pod had on the node. Its containers have ended. With `keep_logs`, because the sandbox stops, their
+/// logs stay until its folder goes: its owner may want to keep them.
+pub(super) async fn clean_up(context: &PodContext, keep_logs: bool) {
     context.node.registry.remove(&context.namespace, &context.name, &context.uid);
     if let Err(error) = context.node.network.remove_pod(&context.uid).await {
         tracing::warn!(pod = context.name, %error, "cannot remove the network of a pod");
     }
     remove_folder(&context.folder);
-    remove_folder(&context.logs);
+    if !keep_logs {
+        remove_folder(&context.logs);
+    }
 }
 
 /// Removes the object of a deleted pod, which its finalizers may still hold.

@@ -78,7 +78,7 @@ pub(crate) async fn run(node: Arc<Node>, signals: Signals) {
     }
     drop(publisher);
     volumes.lock().await.remove();
-    end::clean_up(&context).await;
+    end::clean_up(&context, signals.shutdown.is_cancelled()).await;
     end::remove_object(&node, &pod, &signals).await;
 }
 
