@@ -1,5 +1,6 @@
 //! `sweep`: removes the files of killed runs. Processes, namespaces and devices of a killed sandbox are gone with it;
-//! its files are what the dead cannot remove. Snapshots that are of no use any more go, too.
+//! its files are what the dead cannot remove. So are those of a killed kind cluster's engine. Snapshots that are of no use
+//! any more go, too.
 
 use std::process::ExitCode;
 
@@ -13,6 +14,13 @@ pub(crate) fn run(_: &Arguments) -> ExitCode {
     match crate::components::store() {
         Ok(store) => removed.extend(Shelf::in_cache(store.cache().dir()).sweep()),
         Err(error) => tracing::warn!("snapshots are not swept: {error}"),
+    }
+    match egress_kind::sweep() {
+        Ok(swept) => {
+            removed.extend(swept.removed);
+            swept.left.iter().for_each(|what| eprintln!("cannot be removed yet: {what}"));
+        }
+        Err(error) => tracing::warn!("engines of kind clusters are not swept: {error}"),
     }
     for path in &removed {
         println!("removed {}", path.display());
