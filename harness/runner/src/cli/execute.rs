@@ -3,7 +3,6 @@
 //! It selects nothing and writes no report. Start at [`execute`].
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,8 +25,6 @@ pub(crate) struct Job<'a> {
     /// One for each round.
     pub(crate) plans: &'a [Plan],
     pub(crate) fail_fast: bool,
-    /// Where the logs of the cluster's parts are kept.
-    pub(crate) logs: Option<PathBuf>,
 }
 
 /// Runs every round, adding to `results`. Returns what is known of the cluster, and whether the run was interrupted.
@@ -50,7 +47,13 @@ pub(crate) async fn execute(
         };
         let session = match session {
             Ok(session) => session,
-            Err(error) if cluster.is_none() => return Err(error.into()),
+            Err(error) if cluster.is_none() => {
+                // One message is enough for people; the report has it for each scenario.
+                let left: Vec<_> = lock(&run.rounds).drain(..).flatten().collect();
+                let not_run = left.into_iter().map(|planned| errored(planned, format!("not run: {error}")));
+                lock(&run.results).extend(not_run);
+                return Err(error.into());
+            }
             // What has been seen so far is worth a report.
             Err(error) => {
                 run.give_up(&error.message);
@@ -181,7 +184,7 @@ impl Run<'_, '_> {
     }
 
     fn keep_logs(&self, session: &Session, mesh: usize) {
-        let Some(folder) = &self.job.logs else { return };
+        let Some(folder) = &self.job.options.logs else { return };
         let folder = if mesh == 1 { folder.clone() } else { folder.join(format!("mesh-{mesh}")) };
         if let Err(error) = session.keep_logs(&folder) {
             self.console.line(&format!("warning: {error}"));

@@ -176,8 +176,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let started = jiff::Timestamp::now();
     let start = Instant::now();
     let mut results = left_out(&plan, &set);
-    let (cluster, interruption) = if plan.scenarios().count() == 0 {
-        (ClusterInfo::default(), false)
+    let ((cluster, interruption), failure) = if plan.scenarios().count() == 0 {
+        ((ClusterInfo::default(), false), None)
     } else {
         let mut plans = vec![plan];
         for round in 1..u64::from(arguments.repeat) {
@@ -196,13 +196,17 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 purpose: if arguments.keep { Purpose::Keep } else { Purpose::Run },
                 snapshots: !arguments.no_snapshot,
                 jobs: arguments.jobs.map_or_else(default_jobs, usize::from),
+                logs: arguments.reports.iter().find_map(|r| Some(r.file.parent()?.join("logs"))),
             },
             world: &world,
             plans: &plans,
             fail_fast: arguments.fail_fast,
-            logs: arguments.reports.iter().find_map(|r| Some(r.file.parent()?.join("logs"))),
         };
-        execute::execute(&job, &console, &mut results).await?
+        match execute::execute(&job, &console, &mut results).await {
+            Ok(ended) => (ended, None),
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            Err(failure) => ((ClusterInfo::default(), false), Some(failure)),
+        }
     };
     console.finish();
     let report = Report {
@@ -214,6 +218,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         scenarios: results,
     };
     write_reports(&arguments.reports, &report)?;
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
     println!("{}", report::text::summary(&report, color()).trim_end());
     for target in &arguments.reports {
         println!("report: {}", target.file.display());

@@ -46,6 +46,7 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
         timeout: Duration::from_secs(arguments.timeout),
         purpose,
         jobs: default_jobs(),
+        logs: None,
         snapshots: !arguments.no_snapshot,
     };
     // The servers of the built-in scenarios, so that their requests can be sent by hand.

@@ -3,7 +3,7 @@
 //! The supervisor owns the mesh and cleans up; the engine runs the steps. Start at [`Session::join`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -44,6 +44,8 @@ pub struct SessionOptions {
     pub jobs: usize,
     /// Whether a mesh may start from a snapshot, and leave one.
     pub snapshots: bool,
+    /// Where the logs of the cluster's parts are kept, if they are.
+    pub logs: Option<PathBuf>,
 }
 
 /// How many scenarios run side by side if nobody says: as many as there are processors, up to 4.
@@ -108,8 +110,22 @@ impl Session {
             snapshots: options.snapshots.then(|| shelf.folder().to_owned()),
         };
         let (mut link, welcome) = Link::open(&start, options.purpose, console).await?;
-        let destinations = link.world(plan, console).await?;
-        let client = connect(&welcome.kubeconfig).await?;
+        let joined = async {
+            let destinations = link.world(plan, console).await?;
+            Ok((destinations, connect(&welcome.kubeconfig).await?))
+        };
+        let (destinations, client) = match joined.await {
+            Ok(joined) => joined,
+            Err(error) => {
+                // The mesh ends with this connection, and its logs with it.
+                if let Some(folder) = &options.logs
+                    && let Err(also) = copy_folder(&welcome.logs, folder)
+                {
+                    tracing::warn!("the logs cannot be kept in {}: {also}", folder.display());
+                }
+                return Err(error);
+            }
+        };
         Ok(Self {
             objects: Objects::new(client, welcome.run.clone()),
             logs: Arc::default(),

@@ -69,6 +69,7 @@ impl Mesh {
             timeout: Duration::from_secs(180),
             purpose: Purpose::Test,
             jobs: default_jobs(),
+            logs: None,
             snapshots: true,
         };
         let joined = self.runtime.block_on(Session::join(&options, &self.plan.world, &self.console));
