@@ -36,18 +36,11 @@ pub fn store() -> Result<Store, EnvironmentError> {
     let pins = Pins::from_files(&PinFiles::from_iter(crate::embedded::components()))
         .map_err(|e| EnvironmentError::new(format!("the embedded pins are wrong: {e}")))?;
     let host = Host::current();
-    let failed = |e: egress_component::Error| component_error(&e);
+    let failed = |e: egress_component::Error| EnvironmentError::of(&e);
     let dir = Cache::default_dir(&host).map_err(failed)?;
     let read_only = host.get(READ_ONLY_CACHE).map(PathBuf::from);
     let cache = Cache::open(dir, read_only).map_err(failed)?;
     Ok(Store::new(pins, cache, host))
-}
-
-/// A component's error, with its own remedy.
-#[must_use]
-pub fn component_error(error: &egress_component::Error) -> EnvironmentError {
-    let remedy = miette::Diagnostic::help(error).map(|help| help.to_string());
-    EnvironmentError { message: error.to_string(), remedy }
 }
 
 /// The version of Istio that this program's pins build.
@@ -70,21 +63,8 @@ pub async fn images(console: &Console) -> Result<Images, EnvironmentError> {
     let store = store()?;
     let mut wanted = egress_image::PROGRAMS.to_vec();
     wanted.push(ProgramName::ISTIOCTL);
-    let programs = store.ensure(&wanted, console).await.map_err(|e| component_error(&e))?;
+    let programs = store.ensure(&wanted, console).await.map_err(|e| EnvironmentError::of(&e))?;
     let host = store.host().clone();
-    let own = OwnPrograms::ensure(&host, console).await.map_err(|e| image_error(&e))?;
+    let own = OwnPrograms::ensure(&host, console).await.map_err(|e| EnvironmentError::of(&e))?;
     Ok(Images { cache: store.cache().clone(), host, programs, own, progress: Arc::new(console.clone()) })
-}
-
-/// An image's error, with its causes and its own remedy.
-#[must_use]
-pub fn image_error(error: &egress_image::Error) -> EnvironmentError {
-    let remedy = miette::Diagnostic::help(error).map(|help| help.to_string());
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
-    }
-    EnvironmentError { message, remedy }
 }

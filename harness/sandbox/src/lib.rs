@@ -38,7 +38,7 @@ pub use doctor::{Check, doctor};
 pub use egress_dns::{NameAnswer, Names};
 pub use events::{ComponentFault, Event};
 pub use options::{Options, Programs, Restore};
-pub use sandbox::{ControlError, Sandbox, StartError, StopError};
+pub use sandbox::{ControlError, Sandbox, StartError, StopError, copy_logs};
 pub use state::sweep;
 pub use userns::{Setting, UserNamespaceError};
 

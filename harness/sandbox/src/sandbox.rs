@@ -317,7 +317,7 @@ impl Folder {
 
     fn keep(&mut self) -> Result<(), StopError> {
         let Some(path) = self.keep_logs.take() else { return Ok(()) };
-        copy_folder(&self.logs, &path).map_err(|source| StopError::Logs { path, source })
+        copy_logs(&self.logs, &path).map_err(|source| StopError::Logs { path, source })
     }
 }
 
@@ -328,16 +328,20 @@ impl Drop for Folder {
     }
 }
 
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Copies a folder of logs: contents alone, since a container may own its log, and could have made it a program that runs
+/// as root.
+///
+/// # Errors
+/// The operating system's answer.
+pub fn copy_logs(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            copy_folder(&entry.path(), &target)?;
+            copy_logs(&entry.path(), &target)?;
         } else if kind.is_file() {
-            // Contents alone: a container may own its log, and could have made it a program that runs as root.
             std::io::copy(&mut std::fs::File::open(entry.path())?, &mut std::fs::File::create(target)?)?;
         }
     }

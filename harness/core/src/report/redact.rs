@@ -22,12 +22,11 @@ static RULES: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
             regex(r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\z)"),
             "[redacted]",
         ),
-        // A credential header within text: up to the end of the line (or of the quotation).
+        // A credential header within text: up to the end of the line (or of the quotation). Not an option, as in
+        // `--cookie=a=b`, whose value ends with the word.
         (
-            regex(
-                r#"(?i)\b(authorization|proxy-authorization|cookie|set-cookie|x-api-key)(["']?\s*[:=]\s*["']?)[^\r\n"';]+"#,
-            ),
-            "${1}${2}[redacted]",
+            regex(r#"(?i)(^|[^-\w]|\w-)(authorization|cookie|x-api-key)(["']?\s*[:=]\s*["']?)[^\r\n"';]+"#),
+            "${1}${2}${3}[redacted]",
         ),
         (regex(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{8,}"), "${1} [redacted]"),
         // A JSON Web Token: header, payload and signature, the first two JSON in base64.
@@ -98,6 +97,10 @@ mod tests {
             (key[..40].to_owned(), "[redacted]"),
             ("> Authorization: Basic dXNlcjpw\n> Accept: */*".to_owned(), "> Authorization: [redacted]\n> Accept: */*"),
             (r#"{"Cookie": "a=b"}"#.to_owned(), r#"{"Cookie": "[redacted]"}"#),
+            (
+                "< set-cookie: a=b\nProxy-Authorization: x y".to_owned(),
+                "< set-cookie: [redacted]\nProxy-Authorization: [redacted]",
+            ),
             ("at http://me:secret@host:80/x".to_owned(), "at http://[redacted]@host:80/x"),
             ("$ curl -sS -u me:secret http://a/".to_owned(), "$ curl -sS -u [redacted] http://a/"),
             ("curl -su 'me:a b' x\n-u me".to_owned(), "curl -su [redacted] x\n-u me"),

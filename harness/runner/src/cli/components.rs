@@ -10,7 +10,7 @@ use egress_component::{Origin, Status};
 
 use super::{Failure, interrupted};
 use crate::cluster::EnvironmentError;
-use crate::components::{self, SANDBOX_PROGRAMS, component_error, store};
+use crate::components::{self, SANDBOX_PROGRAMS, store};
 use crate::progress::Console;
 
 #[derive(Debug, clap::Args)]
@@ -68,7 +68,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 () = interrupted() => return Err(Failure::Interrupted),
             };
             console.finish();
-            let programs = built.map_err(|e| component_error(&e))?;
+            let programs = built.map_err(|e| EnvironmentError::of(&e))?;
             println!("{} components ready in {}", programs.iter().count(), store.cache().dir().display());
             Ok(ExitCode::SUCCESS)
         }
@@ -79,7 +79,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 async fn images(output: Option<&Path>) -> Result<ExitCode, Failure> {
     let console = Console::new();
-    let making = async { components::images(&console).await?.ensure().await.map_err(|e| components::image_error(&e)) };
+    let making = async { components::images(&console).await?.ensure().await.map_err(|e| EnvironmentError::of(&e)) };
     let made = tokio::select! {
         made = making => made,
         () = interrupted() => return Err(Failure::Interrupted),

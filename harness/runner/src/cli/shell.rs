@@ -23,7 +23,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let session = up::join(&arguments.mesh, Purpose::Run).await?;
     let tools = tempfile::tempdir().map_err(|e| EnvironmentError::new(format!("no temporary folder: {e}")))?;
     let linked = session.programs.link_into(tools.path(), &[ProgramName::KUBECTL, ProgramName::ISTIOCTL]);
-    linked.map_err(|e| crate::components::component_error(&e))?;
+    linked.map_err(|e| EnvironmentError::of(&e))?;
     let shell = std::env::var_os("SHELL").map_or_else(|| PathBuf::from("/bin/sh"), PathBuf::from);
     let mut command = match arguments.command.split_first() {
         Some((program, rest)) => {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{EnvironmentError, Provider};
-use crate::components::{self, image_error};
+use crate::components;
 use crate::progress::{Console, Progress};
 
 /// The cluster's name. Each has an engine of its own, so names cannot meet.
@@ -45,8 +45,8 @@ impl KindStart {
     /// [`EnvironmentError`] with what cannot be had.
     pub async fn prepare(console: &Console) -> Result<Self, EnvironmentError> {
         let images = components::images(console).await?;
-        let made = images.ensure().await.map_err(|e| image_error(&e))?;
-        ENGINE_ROOT.folder(&images.cache, &images.host, console).await.map_err(|e| image_error(&e))?;
+        let made = images.ensure().await.map_err(|e| EnvironmentError::of(&e))?;
+        ENGINE_ROOT.folder(&images.cache, &images.host, console).await.map_err(|e| EnvironmentError::of(&e))?;
         let program = |name: ProgramName| images.programs.path(&name).to_owned();
         Ok(Self {
             cache: images.cache.dir().to_owned(),
@@ -73,7 +73,7 @@ impl KindProvider {
         timeout: Duration,
         progress: impl Progress + 'static,
     ) -> Result<Self, EnvironmentError> {
-        let cache = Cache::open(start.cache, None).map_err(|e| components::component_error(&e))?;
+        let cache = Cache::open(start.cache, None).map_err(|e| EnvironmentError::of(&e))?;
         let options = KindOptions {
             name: NAME.to_owned(),
             kind: start.kind,
@@ -98,23 +98,10 @@ impl KindProvider {
         });
         match started.await {
             Ok(Some(Ok(kind))) => Ok(Self { kind }),
-            Ok(Some(Err(error))) => Err(kind_error(&error)),
+            Ok(Some(Err(error))) => Err(EnvironmentError::of(&error)),
             Ok(None) | Err(_) => Err(EnvironmentError::new("the start of the kind cluster was broken off")),
         }
     }
-}
-
-/// An error of the engine or of a cluster in it, with its causes and its own remedy.
-#[must_use]
-pub fn kind_error(error: &egress_kind::Error) -> EnvironmentError {
-    let remedy = miette::Diagnostic::help(error).map(|help| help.to_string());
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
-    }
-    EnvironmentError { message, remedy }
 }
 
 impl Provider for KindProvider {
@@ -130,13 +117,12 @@ impl Provider for KindProvider {
         &["mesh/data-plane/stock-envoy.yaml", "mesh/data-plane/own-images.yaml"]
     }
 
-    /// The same as the sandbox's, so that reports of both can be compared line by line.
     fn address_pool(&self) -> Vec<Ipv4Addr> {
-        (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
+        super::outside_pool()
     }
 
     fn unused_address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(192, 168, 0, 200)
+        super::NOBODY
     }
 
     fn capabilities(&self) -> &'static [&'static str] {
@@ -151,7 +137,7 @@ impl Provider for KindProvider {
         Box::pin(async move {
             let names = serde_json::to_string(&names)
                 .map_err(|e| EnvironmentError::new(format!("external names cannot be written: {e}")))?;
-            self.kind.set_outside(&addresses, &names).await.map_err(|e| kind_error(&e))
+            self.kind.set_outside(&addresses, &names).await.map_err(|e| EnvironmentError::of(&e))
         })
     }
 
@@ -172,6 +158,6 @@ impl Provider for KindProvider {
     }
 
     fn stop(self: Box<Self>) -> BoxFuture<'static, Result<(), EnvironmentError>> {
-        Box::pin(async move { self.kind.stop().await.map_err(|e| kind_error(&e)) })
+        Box::pin(async move { self.kind.stop().await.map_err(|e| EnvironmentError::of(&e)) })
     }
 }

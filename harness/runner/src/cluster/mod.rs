@@ -39,6 +39,18 @@ impl EnvironmentError {
         Self { message: message.into(), remedy: None }
     }
 
+    /// Any error with its causes and, if it has one, its own remedy.
+    #[must_use]
+    pub fn of(error: &(dyn miette::Diagnostic + 'static)) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        Self { message, remedy: error.help().map(|help| help.to_string()) }
+    }
+
     /// The same with what to do about it.
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
@@ -46,6 +58,15 @@ impl EnvironmentError {
         self
     }
 }
+
+/// The addresses that external servers may have in clusters that we make. They are the same in all, so that reports can be
+/// compared line by line.
+fn outside_pool() -> Vec<Ipv4Addr> {
+    (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
+}
+
+/// An address of the same range that nobody gets.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 200);
 
 /// Makes one kind of cluster and the world outside it.
 pub trait Provider: Send + Sync {

@@ -84,11 +84,11 @@ impl Provider for SandboxProvider {
     }
 
     fn address_pool(&self) -> Vec<Ipv4Addr> {
-        (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
+        super::outside_pool()
     }
 
     fn unused_address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(192, 168, 0, 200)
+        super::NOBODY
     }
 
     fn capabilities(&self) -> &'static [&'static str] {

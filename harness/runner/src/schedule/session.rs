@@ -22,7 +22,7 @@ use crate::cluster::objects::Objects;
 use crate::cluster::saved::Shelf;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
 use crate::cluster::{EnvironmentError, preflight, sandbox};
-use crate::components::{SANDBOX_PROGRAMS, component_error, store};
+use crate::components::{SANDBOX_PROGRAMS, store};
 use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
@@ -78,7 +78,7 @@ async fn prepare(cluster: ClusterKind, console: &Console) -> Result<(ClusterStar
     match cluster {
         ClusterKind::Sandbox => {
             preflight()?;
-            let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| component_error(&e))?;
+            let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| EnvironmentError::of(&e))?;
             let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
             let kubernetes_version = kubernetes.unwrap_or_default();
             Ok((ClusterStart::Sandbox { programs: sandbox::programs(&programs), kubernetes_version }, programs))
@@ -86,7 +86,7 @@ async fn prepare(cluster: ClusterKind, console: &Console) -> Result<(ClusterStar
         ClusterKind::Kind => {
             let start = KindStart::prepare(console).await?;
             let people = [ProgramName::KUBECTL, ProgramName::ISTIOCTL];
-            let programs = store()?.ensure(&people, console).await.map_err(|e| component_error(&e))?;
+            let programs = store()?.ensure(&people, console).await.map_err(|e| EnvironmentError::of(&e))?;
             Ok((ClusterStart::Kind(start), programs))
         }
         ClusterKind::Existing => Err(EnvironmentError::new("runs on existing clusters are not there yet")),
@@ -119,7 +119,7 @@ impl Session {
             Err(error) => {
                 // The mesh ends with this connection, and its logs with it.
                 if let Some(folder) = &options.logs
-                    && let Err(also) = copy_folder(&welcome.logs, folder)
+                    && let Err(also) = egress_sandbox::copy_logs(&welcome.logs, folder)
                 {
                     tracing::warn!("the logs cannot be kept in {}: {also}", folder.display());
                 }
@@ -290,7 +290,7 @@ impl Session {
     /// [`EnvironmentError`] naming the folder.
     pub fn keep_logs(&self, to: &Path) -> Result<(), EnvironmentError> {
         let failed = |e| EnvironmentError::new(format!("the logs cannot be kept in {}: {e}", to.display()));
-        copy_folder(&self.welcome.logs, to).map_err(failed)
+        egress_sandbox::copy_logs(&self.welcome.logs, to).map_err(failed)
     }
 
     /// Leaves the mesh, and waits for its end if nobody else wants it.
@@ -308,19 +308,4 @@ impl Worker {
         // What was not in order at the mesh's end is the session's to tell.
         let _ = self.link.leave().await;
     }
-}
-
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else if kind.is_file() {
-            std::fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

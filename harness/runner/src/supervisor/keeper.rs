@@ -3,11 +3,15 @@
 //! One message after another changes its state; whatever takes time runs as a task that reports back as a message. It
 //! decides nothing about turns ([`super::grants`]) or about the mesh's life ([`super::life`]). Start at [`Keeper::take`].
 
+mod changes;
+mod leases;
+mod outside;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use egress_core::scenario::World;
 use tokio::sync::mpsc::UnboundedSender;
@@ -17,11 +21,8 @@ use super::bring_up::{self, Reporter};
 use super::grants::{Board, Id, Next};
 use super::home::Home;
 use super::life::{Life, Verdict};
-use super::protocol::{Aftermath, Grant, News, Start, ToClient, ToSupervisor, Wanted, Welcome};
+use super::protocol::{Aftermath, News, Start, ToClient, ToSupervisor, Wanted, Welcome};
 use crate::cluster::EnvironmentError;
-use crate::cluster::inventory;
-use crate::cluster::objects::Applied;
-use crate::mesh::clean::{Touched, clean};
 use crate::mesh::slot::Slot;
 use crate::mesh::{Installed, Mesh};
 use crate::schedule::world;
@@ -287,248 +288,6 @@ impl Keeper {
             }
         }
     }
-
-    // ---- external servers
-
-    fn deploy_next(&mut self) {
-        let Some(up) = &mut self.up else { return };
-        if up.deploying {
-            return;
-        }
-        let Some(&id) = self.worlds_waiting.front() else { return };
-        let Some(wanted) = self.members.get(&id).and_then(|m| m.world.clone()) else {
-            self.worlds_waiting.pop_front();
-            return;
-        };
-        if let Some((world, destinations)) = &up.world
-            && world.covers(&wanted)
-        {
-            let destinations = destinations.clone();
-            self.worlds_waiting.pop_front();
-            self.tell(id, ToClient::World { destinations });
-            return self.deploy_next();
-        }
-        let others = self
-            .members
-            .iter()
-            .any(|(other, m)| *other != id && m.world.is_some() && !self.worlds_waiting.contains(other));
-        if others {
-            let waits = "waiting: other clients of this mesh use other external servers";
-            return self.tell(id, ToClient::Progress(News::Working(waits.into())));
-        }
-        up.deploying = true;
-        up.world = None;
-        self.worlds_waiting.pop_front();
-        let mesh = Arc::clone(&up.mesh);
-        self.work(async move {
-            let deployed = world::deploy(&*mesh.provider, &wanted).await;
-            Input::Deployed(id, wanted, deployed)
-        });
-    }
-
-    fn deployed(&mut self, id: Id, world: World, result: Result<world::World, EnvironmentError>) {
-        let Some(up) = &mut self.up else { return };
-        up.deploying = false;
-        match result {
-            Ok(deployed) => {
-                up.world = Some((world, deployed.destinations.clone()));
-                self.tell(id, ToClient::World { destinations: deployed.destinations });
-            }
-            Err(error) => self.tell(id, error),
-        }
-    }
-
-    // ---- leases
-
-    fn prepare(&mut self, id: Id) {
-        let kept = self.life.is_kept();
-        let Some(up) = &mut self.up else { return };
-        let Some(mut slot) = up.free.pop() else { return };
-        let Some(wanted) = up.board.granted(id).cloned() else { return };
-        let furnished = wanted.namespaces.is_subset(&slot.further);
-        let known = if wanted.whole { &up.before } else { &slot.before };
-        let known = known.clone().filter(|_| !kept && furnished);
-        self.leases.insert(id, Lease::Preparing { client_left: false });
-        let (mesh, installed) = (Arc::clone(&up.mesh), up.installed.clone());
-        let lease = format!("{}-{:08x}", mesh.objects.run(), rand::random::<u32>());
-        self.work(async move {
-            let prepared = async {
-                mesh.intact()?;
-                mesh.follow_istiod(&installed, &mut slot).await?;
-                mesh.furnish(&mut slot, &wanted.namespaces).await?;
-                let before = match known {
-                    Some(known) => known,
-                    None => {
-                        let taken = inventory::take(&mesh.objects, slot.extent(wanted.whole), &lease).await;
-                        Arc::new(taken.map_err(|e| EnvironmentError::new(e.to_string()))?.names)
-                    }
-                };
-                let standing = mesh.standing(&installed, &slot).await;
-                Ok(Held { slot, lease, wanted, standing, before })
-            };
-            let prepared = prepared.await;
-            Input::Prepared(id, Box::new(prepared))
-        });
-    }
-
-    fn prepared(&mut self, id: Id, held: Result<Held, EnvironmentError>) {
-        let held = match held {
-            Ok(held) => held,
-            Err(error) => return self.break_down(error),
-        };
-        let Some(up) = &mut self.up else { return };
-        if held.wanted.whole {
-            up.before = Some(Arc::clone(&held.before));
-        }
-        let left = !matches!(self.leases.get(&id), Some(Lease::Preparing { client_left: false }));
-        if left {
-            self.leases.remove(&id);
-            up.board.release(id);
-            up.free.push(held.slot);
-            return;
-        }
-        let grant = Grant {
-            lease: held.lease.clone(),
-            namespace: held.slot.namespace.clone(),
-            namespaces: held.wanted.namespaces.iter().map(|n| (n.clone(), held.slot.further_namespace(n))).collect(),
-            clients: held.slot.clients.clone(),
-            probes: held.slot.probes,
-            installed: up.installed.clone(),
-        };
-        self.leases.insert(id, Lease::Held(Box::new(held)));
-        self.tell(id, ToClient::Granted(Box::new(grant)));
-    }
-
-    /// Ends a client's lease, if it has one, and cleans up after it.
-    fn end_lease(&mut self, id: Id, live: Vec<Applied>, probes: u32) {
-        match self.leases.get_mut(&id) {
-            Some(Lease::Preparing { client_left }) => *client_left = true,
-            Some(held @ Lease::Held(_)) => {
-                let Lease::Held(held) = std::mem::replace(held, Lease::Cleaning) else { return };
-                self.clean(id, *held, live, probes);
-            }
-            Some(Lease::Cleaning) | None => {}
-        }
-    }
-
-    fn clean(&mut self, id: Id, held: Held, live: Vec<Applied>, probes: u32) {
-        let Some(up) = &self.up else { return };
-        let Held { mut slot, lease, wanted, standing, before } = held;
-        slot.probes = slot.probes.wrapping_add(probes);
-        let (mesh, mut installed) = (Arc::clone(&up.mesh), up.installed.clone());
-        let whole = wanted.whole;
-        // A lease of the whole mesh may have changed what every client sees.
-        let others: Vec<Slot> = if whole { up.free.clone() } else { Vec::new() };
-        self.work(async move {
-            let touched = |live| Touched { lease: &lease, servers: &wanted.servers, before: &before, whole, live };
-            let cleaning = clean(&mesh, &installed, &slot, &others, touched(live));
-            let mut cleaned = mesh.while_intact(cleaning).await;
-            let mut aftermath = Aftermath::default();
-            let faults = mesh.provider.faults();
-            let changed = if faults.is_empty() { mesh.changed(&installed, &slot, &standing).await } else { Vec::new() };
-            if !changed.is_empty() {
-                aftermath.disturbed = Some(changed.join("; "));
-                let recovered = async { mesh.recover(&mut installed, &mut slot).await.map_err(|e| e.message) };
-                match mesh.while_intact(recovered).await {
-                    // A clean-up that failed while a pod was away is made good.
-                    Ok(()) if cleaned.is_err() => {
-                        cleaned = clean(&mesh, &installed, &slot, &others, touched(Vec::new())).await;
-                    }
-                    Ok(()) => {}
-                    Err(why) => cleaned = Err(why),
-                }
-            }
-            if !faults.is_empty() {
-                aftermath.spoiled = Some(faults.join("; "));
-            } else if let Err(why) = cleaned {
-                aftermath.spoiled = Some(format!("the clean-up failed: {why}"));
-            }
-            slot.before = (!whole).then_some(before);
-            Input::Cleaned(id, Box::new((slot, installed, aftermath)))
-        });
-    }
-
-    fn cleaned(&mut self, id: Id, (slot, installed, mut aftermath): (Slot, Installed, Aftermath)) {
-        self.leases.remove(&id);
-        let Some(up) = &mut self.up else { return };
-        if aftermath.disturbed.is_some() {
-            up.installed = installed;
-        }
-        up.board.release(id);
-        up.free.push(slot);
-        if let Some(broken) = &self.broken {
-            aftermath.spoiled.get_or_insert(broken.message.clone());
-        }
-        let spoiled = aftermath.spoiled.clone();
-        self.tell(id, ToClient::Released(aftermath));
-        if let Some(why) = spoiled.filter(|_| self.broken.is_none()) {
-            let error = EnvironmentError::new(format!("the mesh is of no more use: {why}"));
-            self.retire();
-            self.broken = Some(error.clone());
-            let others = self.members.keys().filter(|other| **other != id && !self.leases.contains_key(other));
-            others.for_each(|other| self.tell(*other, error.clone()));
-        }
-    }
-
-    // ---- the mesh itself
-
-    fn add_slot(&mut self) {
-        let Some(up) = &self.up else { return };
-        let (mesh, installed) = (Arc::clone(&up.mesh), up.installed.clone());
-        let number = up.board.slots() + 1;
-        self.work(async move { Input::Added(Box::new(mesh.add_slot(&installed, number).await)) });
-    }
-
-    fn added(&mut self, slot: Result<Slot, EnvironmentError>) {
-        let Some(up) = &mut self.up else { return };
-        up.board.slot_added(slot.is_ok());
-        // There is a namespace more, whether its clients came up or not.
-        up.before = None;
-        match slot {
-            Ok(slot) => up.free.push(slot),
-            Err(error) => {
-                tracing::warn!("{error}");
-                let line = News::Line(format!("warning: no further slot, so fewer scenarios side by side: {error}"));
-                if let Some(id) = up.board.first_waiting() {
-                    self.tell(id, ToClient::Progress(line));
-                }
-            }
-        }
-    }
-
-    fn switch(&mut self, profile: String) {
-        let Some(up) = &mut self.up else { return };
-        let (mesh, mut installed) = (Arc::clone(&up.mesh), up.installed.clone());
-        let mut slots = std::mem::take(&mut up.free);
-        self.work(async move {
-            let start = Instant::now();
-            let switched = mesh.switch(&mut installed, &mut slots, &profile).await;
-            Input::Switched(start.elapsed(), Box::new(switched.map(|()| (installed, slots))))
-        });
-    }
-
-    fn switched(&mut self, took: Duration, switched: Result<(Installed, Vec<Slot>), EnvironmentError>) {
-        match (switched, &mut self.up) {
-            (Ok((installed, slots)), Some(up)) => {
-                if let Some(id) = up.board.first_waiting() {
-                    // One of those who wait tells it; they may all be of one process.
-                    let news = News::Phase(format!("profile {} in force", installed.profile), took);
-                    if let Some(member) = self.members.get(&id) {
-                        let _ = member.to.send(ToClient::Progress(news));
-                    }
-                }
-                up.board.switched(installed.profile.clone());
-                up.free = slots;
-                up.installed = installed;
-                up.before = None;
-                up.free.iter_mut().for_each(|slot| slot.before = None);
-            }
-            (Ok(_), None) => {}
-            (Err(error), _) => self.break_down(error),
-        }
-    }
-
-    // ---- the end
 
     async fn live_or_end(&mut self) -> ControlFlow<()> {
         if self.members.values().any(|m| !m.leaves) {
