@@ -7,6 +7,7 @@
 //! request become one path), [`check`] (expectation against evidence) and [`report`] (the result model and its formats).
 
 pub mod access_log;
+pub mod catalogue;
 pub mod check;
 pub mod evidence;
 pub mod path;

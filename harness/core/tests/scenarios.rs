@@ -1,6 +1,6 @@
 //! The scenarios of this repository, and deliberately broken ones with the exact message that they must give.
 //!
-//! `UPDATE=1 cargo test -p egress-core --test scenarios` writes `scenarios/schema.json` and the `expected.txt` of every
+//! `UPDATE=1 cargo test -p egress-core --test scenarios` writes `scenarios/schema.json`, `docs/catalogue.md` and the `expected.txt` of every
 //! folder in `fixtures/broken/` anew; read the difference before you commit it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use egress_core::scenario::schema::Scope;
 use egress_core::scenario::{
-    Capability, Circumstances, GatewayValues, ObjectRef, Order, Scenario, Selection, Values, expand_in, load, plan,
-    references_in, schema_json,
+    CaValues, Capability, Circumstances, GatewayValues, ObjectRef, Order, Scenario, Selection, Values, expand_in, load,
+    plan, references_in, schema_json,
 };
 
 fn root() -> PathBuf {
@@ -72,6 +72,14 @@ fn check(path: &Path, computed: &str) -> Result<(), String> {
 #[test]
 fn the_committed_schema_is_the_one_of_the_types() {
     check(&root().join("scenarios/schema.json"), &schema_json()).unwrap_or_else(|difference| panic!("{difference}"));
+}
+
+#[test]
+fn the_committed_catalogue_is_the_one_of_the_scenarios() {
+    let set = ours();
+    let scenarios: Vec<&Scenario> = set.scenarios.iter().map(AsRef::as_ref).collect();
+    let page = egress_core::catalogue::markdown(&scenarios);
+    check(&root().join("docs/catalogue.md"), &page).unwrap_or_else(|difference| panic!("{difference}"));
 }
 
 #[test]
@@ -153,6 +161,7 @@ fn our_scenarios_expand_with_the_values_of_a_run() {
                 selector: "istio=egressgateway".into(),
             },
             unused: Ipv4Addr::new(192, 0, 2, 255).into(),
+            ca: CaValues::default(),
             objects: BTreeMap::new(),
         };
         for step in &scenario.file.steps {
@@ -308,6 +317,7 @@ fn the_whole_language_loads_and_is_planned() {
             selector: "istio=egressgateway".into(),
         },
         unused: Ipv4Addr::new(192, 0, 2, 255).into(),
+        ca: CaValues::default(),
         objects: BTreeMap::new(),
     };
     let steps: Vec<_> = scenario.file.steps.iter().map(|step| expand_in(step, &values).unwrap()).collect();

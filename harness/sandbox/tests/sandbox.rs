@@ -254,6 +254,7 @@ async fn an_external_server(sandbox: &Sandbox, address: &str) {
         serves: Serves::Files,
         listeners: vec![ListenerSpec { address: (ip, 1234).into(), tls: false }],
         hosts: vec!["my.server.com".to_owned()],
+        mutual: false,
         title: None,
     };
     let world = external_server::client::ControlClient::unix(sandbox.world_socket());

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::model::Position;
-use super::variable::{GatewayField, ObjectRef, Piece, Variable, pieces, position_of, variables};
+use super::variable::{CaField, GatewayField, ObjectRef, Piece, Variable, pieces, position_of, variables};
 
 /// What variables stand for.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Values {
     pub gateway: GatewayValues,
     /// `${unused.address}`: an address that is routed, where nobody answers.
     pub unused: IpAddr,
+    /// `${ca.…}`.
+    pub ca: CaValues,
     /// `${object.KIND.NAME JSONPATH}`: values that the caller has read.
     pub objects: BTreeMap<ObjectRef, String>,
 }
@@ -42,6 +45,17 @@ pub struct GatewayValues {
     pub address: String,
     /// `${gateway.selector}`: the label selector of its pods, such as `istio=egressgateway`.
     pub selector: String,
+}
+
+/// What `${ca.…}` stands for, each in PEM (the variables give it in base64).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CaValues {
+    /// `${ca.certificate}`: the certificate of the CA that signs every external server's certificate.
+    pub certificate: String,
+    /// `${ca.client.certificate}`: a client's certificate that external servers with `mutual: true` accept.
+    pub client_certificate: String,
+    /// `${ca.client.key}`: its private key.
+    pub client_key: String,
 }
 
 /// A variable that cannot be replaced.
@@ -107,6 +121,14 @@ impl Values {
             Variable::Gateway(GatewayField::Namespace) => Ok(self.gateway.namespace.clone()),
             Variable::Gateway(GatewayField::Address) => Ok(self.gateway.address.clone()),
             Variable::Gateway(GatewayField::Selector) => Ok(self.gateway.selector.clone()),
+            Variable::Ca(field) => {
+                let pem = match field {
+                    CaField::Certificate => &self.ca.certificate,
+                    CaField::ClientCertificate => &self.ca.client_certificate,
+                    CaField::ClientKey => &self.ca.client_key,
+                };
+                Ok(BASE64_STANDARD.encode(pem))
+            }
             Variable::Object(reference) => self
                 .objects
                 .get(reference)
@@ -219,6 +241,7 @@ mod tests {
                 selector: "istio=egressgateway".into(),
             },
             unused: address("192.0.2.9"),
+            ca: CaValues { certificate: "PEM".into(), ..CaValues::default() },
             objects: BTreeMap::from([(reference, "10.96.7.7".into())]),
         }
     }
@@ -235,6 +258,7 @@ mod tests {
                 "gw.svc istio-system 10.96.0.9 istio=egressgateway",
             ),
             ("x:${object.Service.my.x $.spec.clusterIP}:443", "x:10.96.7.7:443"),
+            ("ca.crt: ${ca.certificate}", "ca.crt: UEVN"),
             ("nothing, $5, $, {}", "nothing, $5, $, {}"),
             ("$${namespace} is ${namespace}", "${namespace} is ec-1"),
         ] {

@@ -4,6 +4,7 @@
 //! [`load`] turns files into a [`ScenarioSet`], [`plan`] selects and orders scenarios and merges the world that they
 //! need, and [`expand`] replaces variables once their values are known.
 
+pub mod by_hand;
 pub mod expand;
 pub mod expect;
 mod json_schema;
@@ -15,7 +16,7 @@ pub mod schema;
 pub mod variable;
 pub mod variant;
 
-pub use expand::{ExpandError, GatewayValues, Values, expand, expand_in, object_references, references_in};
+pub use expand::{CaValues, ExpandError, GatewayValues, Values, expand, expand_in, object_references, references_in};
 pub use json_schema::schema_json;
 pub use load::{LoadError, LoadErrors, load};
 pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};

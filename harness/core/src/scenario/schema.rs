@@ -109,6 +109,9 @@ pub struct DestinationSpec {
     /// Whether it speaks TLS on that port, with a certificate for its hosts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls: bool,
+    /// Whether it wants a client's certificate in the TLS handshake, such as `${ca.client.certificate}`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mutual: bool,
     /// The DNS names that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
@@ -139,6 +142,8 @@ pub enum Serves {
     Page,
     /// Raw TCP: a banner at once, then an echo of each line.
     Tcp,
+    /// An HTTP proxy: `CONNECT` opens a tunnel to another external server.
+    Proxy,
 }
 
 /// What a DNS name leads to, other than a destination.

@@ -36,6 +36,8 @@ pub enum Variable {
     Gateway(GatewayField),
     /// `${unused.address}`.
     Unused,
+    /// `${ca.certificate}` and its like.
+    Ca(CaField),
     /// `${object.KIND.NAME JSONPATH}`.
     Object(ObjectRef),
 }
@@ -53,8 +55,19 @@ pub enum GatewayField {
     Selector,
 }
 
+/// What of the external servers' CA a variable asks for; each is PEM in base64, as the `data` of a Secret has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaField {
+    /// The CA's certificate.
+    Certificate,
+    /// A client's certificate that `mutual` servers accept.
+    ClientCertificate,
+    /// That certificate's private key.
+    ClientKey,
+}
+
 /// Words that begin a variable and so cannot name a destination.
-pub const RESERVED: [&str; 4] = ["namespace", "gateway", "unused", "object"];
+pub const RESERVED: [&str; 5] = ["namespace", "gateway", "unused", "object", "ca"];
 
 impl std::str::FromStr for Variable {
     type Err = String;
@@ -64,7 +77,8 @@ impl std::str::FromStr for Variable {
         let unknown = || {
             format!(
                 "unknown variable `${{{text}}}`: expected namespace, namespace.NAME, DESTINATION.address, gateway.host, \
-                 gateway.namespace, gateway.address, gateway.selector, unused.address or object.KIND.NAME JSONPATH"
+                 gateway.namespace, gateway.address, gateway.selector, unused.address, ca.certificate, ca.client.certificate, \
+                 ca.client.key or object.KIND.NAME JSONPATH"
             )
         };
         if let Some(rest) = text.strip_prefix("object.") {
@@ -79,7 +93,10 @@ impl std::str::FromStr for Variable {
             ("gateway", Some("namespace"), None, None) => Ok(Self::Gateway(GatewayField::Namespace)),
             ("gateway", Some("address"), None, None) => Ok(Self::Gateway(GatewayField::Address)),
             ("gateway", Some("selector"), None, None) => Ok(Self::Gateway(GatewayField::Selector)),
-            ("namespace" | "unused" | "gateway" | "object", ..) => Err(unknown()),
+            ("ca", Some("certificate"), None, None) => Ok(Self::Ca(CaField::Certificate)),
+            ("ca", Some("client"), Some("certificate"), None) => Ok(Self::Ca(CaField::ClientCertificate)),
+            ("ca", Some("client"), Some("key"), None) => Ok(Self::Ca(CaField::ClientKey)),
+            ("namespace" | "unused" | "gateway" | "object" | "ca", ..) => Err(unknown()),
             (name, Some("address"), None, None) => Ok(Self::Address(name.to_owned(), 1)),
             (name, Some("address"), Some(number), None) => match number.parse() {
                 Ok(n) if n > 0 => Ok(Self::Address(name.to_owned(), n)),

@@ -26,6 +26,8 @@ enum Output {
     Table,
     /// One JSON array
     Json,
+    /// The catalogue page: claims, objects, commands, paths
+    Markdown,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
@@ -37,6 +39,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 println!("{:<52} {:<18} {}", scenario.id.to_string(), scenario.file.mesh, scenario.file.title);
             }
             println!("{} scenarios", chosen.len());
+        }
+        Output::Markdown => {
+            let chosen: Vec<_> = chosen.iter().map(AsRef::as_ref).collect();
+            print!("{}", egress_core::catalogue::markdown(&chosen));
         }
         Output::Json => {
             let list: Vec<_> = chosen

@@ -111,10 +111,10 @@ impl Session {
         };
         let (mut link, welcome) = Link::open(&start, options.purpose, console).await?;
         let joined = async {
-            let destinations = link.world(plan, console).await?;
-            Ok((destinations, connect(&welcome.kubeconfig).await?))
+            let world = link.world(plan, console).await?;
+            Ok((world, connect(&welcome.kubeconfig).await?))
         };
-        let (destinations, client) = match joined.await {
+        let (world, client) = match joined.await {
             Ok(joined) => joined,
             Err(error) => {
                 // The mesh ends with this connection, and its logs with it.
@@ -130,7 +130,7 @@ impl Session {
             objects: Objects::new(client, welcome.run.clone()),
             logs: Arc::default(),
             gates: Mutex::default(),
-            world: Arc::new(World { destinations, unused: welcome.unused }),
+            world: Arc::new(world),
             jobs: options.jobs,
             link,
             programs,

@@ -20,7 +20,7 @@ use crate::cluster::istio::{GATEWAY_SELECTOR, GATEWAY_SERVICE, ISTIO_NAMESPACE};
 use crate::cluster::objects::{Applied, ObjectError, gvk_of};
 use crate::cluster::workload::Workload;
 use crate::gate::{Change, GateError};
-use crate::probe::{self, Probed, Request, resolve};
+use crate::probe::{self, Probed, Request};
 
 /// How long a configuration may take to reach every proxy.
 pub const GATE_BOUND: Duration = Duration::from_secs(30);
@@ -58,6 +58,7 @@ impl<'a> Running<'a> {
                 selector: GATEWAY_SELECTOR.to_owned(),
             },
             unused: stage.world.unused.into(),
+            ca: stage.world.ca.clone(),
             objects: std::collections::BTreeMap::new(),
         };
         Self { stage, scenario, special, live: Vec::new(), values }
@@ -213,12 +214,12 @@ impl<'a> Running<'a> {
     async fn probe(&self, probe: &Probe, expect: &Expect, result: &mut StepResult) -> Result<(), StepError> {
         let client = self.client(&probe.from).ok_or_else(|| StepError(format!("no client {:?} runs", probe.from)))?;
         let probe = scenario::expand_in(probe, &self.values).map_err(|e| StepError(e.to_string()))?;
+        result.command = Some(scenario::by_hand::command(&client.namespace, &client.name, &probe));
         let request = match (probe.resolve, probe.tcp) {
             (Some(name), _) => Request::Resolve(name),
             (None, Some(tcp)) => Request::Tcp(tcp),
             (None, None) => Request::Curl(probe.curl),
         };
-        result.command = Some(command_line(client, &request));
         let first = self.judged(client, &request, expect).await?;
         let outcome = first.outcome;
         self.record(first, expect, result);
@@ -284,24 +285,4 @@ fn reproduce(scenario: &Scenario) -> String {
         Some(folder) if folder != Path::new("scenarios") => format!("{command} --scenarios {}", folder.display()),
         _ => command,
     }
-}
-
-/// The request as somebody would type it.
-fn command_line(client: &Workload, request: &Request) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    let quote = |word: &str| match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    };
-    let inside: Vec<&str> = match request {
-        Request::Curl(arguments) => ["curl", "-sS"].into_iter().chain(arguments.iter().map(String::as_str)).collect(),
-        Request::Resolve(name) => resolve::command(name).to_vec(),
-        Request::Tcp(tcp) => {
-            let (client, text, to) = (format!("-n {} deploy/{}", client.namespace, client.name), &tcp.send, &tcp.to);
-            let inside = format!("(printf %s {}; cat) | curl -sSN -m 1 telnet://{to}", quote(text));
-            return format!("kubectl exec -it {client} -c curl -- sh -c {}", quote(&inside));
-        }
-    };
-    let quoted: Vec<_> = inside.into_iter().map(quote).collect();
-    format!("kubectl exec -n {} deploy/{} -c curl -- {}", client.namespace, client.name, quoted.join(" "))
 }

@@ -7,19 +7,22 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use egress_core::check::Directory;
 use egress_core::scenario::World as WorldPlan;
-use egress_core::scenario::schema;
+use egress_core::scenario::{CaValues, schema};
 use external_server::model::{DestinationSpec, ListenerSpec, Serves};
+use serde::{Deserialize, Serialize};
 
 use crate::cluster::sandbox::names;
 use crate::cluster::{EnvironmentError, Provider};
 
 /// The external servers of a run, as they are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct World {
     /// Addresses by destination.
     pub destinations: BTreeMap<String, Vec<IpAddr>>,
     /// An address that is routed, where nobody answers.
     pub unused: Ipv4Addr,
+    /// The CA of the servers, and what a client may show them.
+    pub ca: CaValues,
 }
 
 impl World {
@@ -62,7 +65,15 @@ pub async fn deploy(provider: &dyn Provider, plan: &WorldPlan) -> Result<World, 
         .await
         .map_err(|e| EnvironmentError::new(format!("the external servers do not start: {e}")))?;
     let destinations = destinations.into_iter().map(|(n, a)| (n, a.into_iter().map(IpAddr::V4).collect())).collect();
-    Ok(World { destinations, unused })
+    let credentials = provider.servers().credentials().await;
+    let credentials =
+        credentials.map_err(|e| EnvironmentError::new(format!("the external servers have no certificates: {e}")))?;
+    let ca = CaValues {
+        certificate: credentials.ca,
+        client_certificate: credentials.certificate,
+        client_key: credentials.key,
+    };
+    Ok(World { destinations, unused, ca })
 }
 
 fn server(name: &str, spec: &schema::DestinationSpec, addresses: &[Ipv4Addr]) -> DestinationSpec {
@@ -75,9 +86,11 @@ fn server(name: &str, spec: &schema::DestinationSpec, addresses: &[Ipv4Addr]) ->
             schema::Serves::Httpbin => Serves::Httpbin,
             schema::Serves::Page => Serves::Page,
             schema::Serves::Tcp => Serves::Tcp,
+            schema::Serves::Proxy => Serves::Proxy,
         },
         listeners: addresses.iter().map(listener).collect(),
         hosts: spec.hosts.clone(),
+        mutual: spec.mutual,
         title: spec.title.clone(),
     }
 }

@@ -8,7 +8,6 @@ mod leases;
 mod outside;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +92,7 @@ struct Up {
     namespace: String,
     /// What the cluster holds while nobody holds a lease, as far as it is known.
     before: Option<Arc<BTreeSet<String>>>,
-    world: Option<(World, BTreeMap<String, Vec<IpAddr>>)>,
+    world: Option<(World, world::World)>,
     deploying: bool,
 }
 
@@ -351,7 +350,6 @@ impl Up {
             installed: self.installed.clone(),
             namespace: self.namespace.clone(),
             capabilities: provider.capabilities().iter().map(|c| (*c).to_owned()).collect(),
-            unused: provider.unused_address(),
             servers: provider.servers().control().to_string(),
         }))
     }

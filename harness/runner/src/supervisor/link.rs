@@ -2,8 +2,6 @@
 //!
 //! Asks and waits for answers; what is done with a lease is [`crate::schedule`]'s business. Start at [`Link::open`].
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use egress_core::scenario::World;
@@ -16,6 +14,7 @@ use super::protocol::{self, Aftermath, Fate, Grant, News, Purpose, Start, ToClie
 use crate::cluster::EnvironmentError;
 use crate::cluster::objects::Applied;
 use crate::progress::Progress;
+use crate::schedule::world::World as Deployed;
 
 /// How often a supervisor may end just as we come.
 const TRIES: u32 = 5;
@@ -130,14 +129,10 @@ impl Link {
     ///
     /// # Errors
     /// [`EnvironmentError`] when they cannot be had.
-    pub async fn world(
-        &mut self,
-        world: &World,
-        progress: &dyn Progress,
-    ) -> Result<BTreeMap<String, Vec<IpAddr>>, EnvironmentError> {
+    pub async fn world(&mut self, world: &World, progress: &dyn Progress) -> Result<Deployed, EnvironmentError> {
         self.say(&ToSupervisor::World(world.clone())).await?;
         self.answer(progress, |answer| match answer {
-            ToClient::World { destinations } => Some(destinations),
+            ToClient::World(world) => Some(*world),
             _ => None,
         })
         .await

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use crate::cluster::kind::KindStart;
 use crate::cluster::objects::Applied;
 use crate::cluster::workload::PodFacts;
 use crate::mesh::Installed;
+use crate::schedule::world::World as Deployed;
 
 /// Until when a client wants the mesh to live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ pub(super) enum ToClient {
     /// The mesh is up.
     Welcome(Box<Welcome>),
     /// The external servers are in force.
-    World { destinations: BTreeMap<String, Vec<IpAddr>> },
+    World(Box<Deployed>),
     /// The lease is granted.
     Granted(Box<Grant>),
     /// A component died while the lease was held: what it is used for is in vain.
@@ -158,8 +158,6 @@ pub struct Welcome {
     pub namespace: String,
     /// What the cluster can do.
     pub capabilities: Vec<String>,
-    /// An address that is routed, where nobody answers.
-    pub unused: Ipv4Addr,
     /// Where the external servers are controlled, as `unix:PATH` or `tcp:ADDRESS:PORT`.
     pub servers: String,
 }

@@ -183,6 +183,10 @@ fn destination(
     if spec.addresses == 0 {
         report(at("addresses"), format!("`destinations.{name}.addresses`: expected at least one"), None);
     }
+    if spec.mutual && !spec.tls {
+        let message = format!("`destinations.{name}.mutual`: without TLS nobody can ask for a certificate");
+        report(at("mutual"), message, Some("add `tls: true`".into()));
+    }
     let Some(beside) = &spec.beside else { return };
     match names.destination(beside) {
         Err((message, help)) => report(at("beside"), format!("`beside`: {message}"), help),

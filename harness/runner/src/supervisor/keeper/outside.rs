@@ -22,12 +22,12 @@ impl Keeper {
             self.worlds_waiting.pop_front();
             return;
         };
-        if let Some((world, destinations)) = &up.world
+        if let Some((world, deployed)) = &up.world
             && world.covers(&wanted)
         {
-            let destinations = destinations.clone();
+            let deployed = deployed.clone();
             self.worlds_waiting.pop_front();
-            self.tell(id, ToClient::World { destinations });
+            self.tell(id, ToClient::World(Box::new(deployed)));
             return self.deploy_next();
         }
         let others = self
@@ -53,8 +53,8 @@ impl Keeper {
         up.deploying = false;
         match result {
             Ok(deployed) => {
-                up.world = Some((world, deployed.destinations.clone()));
-                self.tell(id, ToClient::World { destinations: deployed.destinations });
+                up.world = Some((world, deployed.clone()));
+                self.tell(id, ToClient::World(Box::new(deployed)));
             }
             Err(error) => self.tell(id, error),
         }
