@@ -60,7 +60,7 @@ async fn run(mut command: Command, name: &str, bound: Duration) -> Result<std::p
 /// What the mesh's own configuration says (istiod's page `mesh`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MeshFacts {
-    /// `REGISTRY_ONLY` or `ALLOW_ANY`.
+    /// `REGISTRY_ONLY`, `ALLOW_ANY` or `ALLOW_ANY_DYNAMIC_DNS`.
     pub outbound_policy: String,
     /// The access log's format string; empty: Istio's default.
     pub access_log_format: String,
@@ -83,6 +83,7 @@ pub fn mesh_facts(page: &str) -> Result<MeshFacts, String> {
     let outbound_policy = match &policy["mode"] {
         Value::String(name) => name.clone(),
         Value::Number(n) if n.as_i64() == Some(1) => "ALLOW_ANY".into(),
+        Value::Number(n) if n.as_i64() == Some(3) => "ALLOW_ANY_DYNAMIC_DNS".into(),
         _ => "REGISTRY_ONLY".into(),
     };
     let encoding = field("accessLogEncoding", "access_log_encoding");

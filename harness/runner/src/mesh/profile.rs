@@ -47,20 +47,24 @@ pub async fn install(
 /// # Errors
 /// [`EnvironmentError`] with what istiod said last.
 pub async fn in_force(gate: &Gate, profile: &str, timeout: Duration) -> Result<MeshFacts, EnvironmentError> {
-    let operator = operator(profile)?;
-    let mode = operator.pointer("/spec/meshConfig/outboundTrafficPolicy/mode").and_then(Value::as_str);
-    let wanted = mode.unwrap_or("ALLOW_ANY");
+    let wanted = wanted(&operator(profile)?);
     wait::until(&format!("profile {profile} in istiod"), timeout, || async {
         let page = gate.istiod_page("/debug/mesh").await.map_err(|e| e.to_string())?;
         let facts = istio::mesh_facts(&page)?;
-        if facts.outbound_policy == wanted {
-            Ok(facts)
-        } else {
-            Err(format!("outbound policy {}", facts.outbound_policy))
-        }
+        if facts == wanted { Ok(facts) } else { Err(format!("{facts:?}, wanted {wanted:?}")) }
     })
     .await
     .map_err(|e| EnvironmentError::new(e.to_string()))
+}
+
+/// What istiod says of its mesh configuration once this profile is in force; Istio's defaults where it says nothing.
+fn wanted(operator: &Value) -> MeshFacts {
+    let text = |field: &str| operator.pointer(&format!("/spec/meshConfig/{field}")).and_then(Value::as_str);
+    MeshFacts {
+        outbound_policy: text("outboundTrafficPolicy/mode").unwrap_or("ALLOW_ANY").to_owned(),
+        access_log_format: text("accessLogFormat").unwrap_or_default().to_owned(),
+        access_log_json: text("accessLogEncoding") == Some("JSON"),
+    }
 }
 
 /// The format of the mesh's access logs.
@@ -104,5 +108,19 @@ mod tests {
     fn profiles_say_which_ranges_are_redirected() {
         assert_eq!(include_ip_ranges("registry-only").expect("profile"), "*");
         assert_eq!(include_ip_ranges("include-ip-ranges").expect("profile"), "10.96.0.0/12");
+    }
+
+    #[test]
+    fn profiles_say_what_istiod_is_to_say() {
+        let json = wanted(&operator("json-access-log").expect("profile"));
+        assert!(json.access_log_json && json.access_log_format.is_empty());
+        assert_eq!(json.outbound_policy, "REGISTRY_ONLY");
+        let own = wanted(&operator("own-access-log").expect("profile"));
+        assert!(own.access_log_format.ends_with("%REQ(X-REQUEST-ID)%\n"), "{own:?}");
+        assert!(access_log_format(&own, "1.31.0").is_ok());
+        assert_eq!(
+            wanted(&operator("allow-any-dynamic-dns").expect("profile")).outbound_policy,
+            "ALLOW_ANY_DYNAMIC_DNS"
+        );
     }
 }
