@@ -55,12 +55,18 @@ fn paths(scenarios: &[&Scenario]) -> usize {
 
 fn head(page: &mut String, scenarios: &[&Scenario], groups: &BTreeMap<&str, Vec<&Scenario>>) {
     page.push_str(
-        "# What Istio egress does\n\nMade by `egress-conformance list -o markdown` from the scenarios; change those, \
-         not this page.\n\nEach claim below is proved by `egress-conformance run GROUP/CLAIM`, and \
-         `egress-conformance explain GROUP/CLAIM` then shows\nthe access-log lines and the server's record behind each \
-         arrow. To try by hand, `egress-conformance shell` has the cluster\nwith clients `meshed` and `plain`; \
-         `${…}` stands for what `scenarios/README.md` lists under *Variables*. In the pictures, `──▶`\nis a hop that the request \
-         took, `──✕` is where it ended, and what a proxy's access log or the server's record must say is in\nbrackets.\n\n",
+        "# What Istio egress does
+
+Made by `egress-conformance list -o markdown` from the scenarios; change those, not this page.
+
+`egress-conformance run GROUP/CLAIM` proves a claim, and `egress-conformance explain GROUP/CLAIM` then shows the access-log
+lines and the server's record behind each arrow. To try by hand, `egress-conformance shell` has a cluster with the clients
+`meshed` and `plain`; what `${…}` stands for is in `scenarios/README.md` under *Variables*.
+
+Below each command is the way that the request takes: `──▶` is a hop, with what that proxy's access log or the server's own
+record says, and `──✕` is where it ends without a server.
+
+",
     );
     page.push_str("| group | scenarios | probes | paths |\n|---|---:|---:|---:|\n");
     for (group, members) in groups {
@@ -109,6 +115,8 @@ fn entry(page: &mut String, scenario: &Scenario, twin: Option<&Scenario>) {
     for (n, step) in file.steps.iter().enumerate() {
         self::step(page, n + 1, scenario, step);
     }
+    page.truncate(page.trim_end().len());
+    page.push('\n');
 }
 
 fn step(page: &mut String, number: usize, scenario: &Scenario, step: &Step) {
@@ -140,10 +148,11 @@ fn step(page: &mut String, number: usize, scenario: &Scenario, step: &Step) {
     for line in lines {
         let _ = writeln!(page, "   {line}");
     }
-    page.push_str("   ```\n\n");
+    page.push_str("   ```\n");
     for variant in &step.variants {
-        let _ = writeln!(page, "   With {} otherwise: <{}>\n", variant.when, variant.because);
+        let _ = writeln!(page, "\n   With {} otherwise: <{}>", variant.when, variant.because);
     }
+    page.push('\n');
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ pub(super) fn of(scenario: &Scenario, step: &Step) -> Vec<String> {
         let namespace = elsewhere.map_or("${namespace}".to_owned(), |name| format!("${{namespace.{name}}}"));
         lines.push(format!("$ {}", by_hand::command(&namespace, &probe.from, probe)));
         for path in step.expect.exchanges().unwrap_or_default() {
-            lines.push(way(&probe.from, path));
+            lines.extend(way(&probe.from, path));
         }
     }
     if let Some(client) = &step.expect.client {
@@ -52,35 +52,34 @@ pub(super) fn of(scenario: &Scenario, step: &Step) -> Vec<String> {
     lines
 }
 
-fn way(from: &str, path: &[Hop]) -> String {
-    let mut line = from.to_owned();
-    for hop in path {
-        line.push_str(" ──▶ ");
-        match hop {
-            Hop::Sidecar(proxy) => line.push_str(&place("sidecar", proxy.times.as_ref(), fields(&proxy.fields))),
-            Hop::Gateway(proxy) => line.push_str(&place("gateway", proxy.times.as_ref(), fields(&proxy.fields))),
-            Hop::Destination(destination) => {
-                let mut seen = Vec::new();
-                seen.extend(match destination.got.unwrap_or_default() {
-                    Got::Request => None,
-                    Got::Connection => Some("a connection without a request".to_owned()),
-                    Got::TlsError => Some("a TLS handshake that fails".to_owned()),
-                });
-                seen.extend(destination.source.map(|source| match source {
-                    Source::Client => "from the client's address".to_owned(),
-                    Source::Gateway => "from the gateway's address".to_owned(),
-                }));
-                seen.extend(destination.sni.as_ref().map(|sni| format!("sni {sni}")));
-                seen.extend(destination.host.as_ref().map(|host| format!("host {host}")));
-                seen.extend(destination.headers.iter().map(|(name, matcher)| format!("{name}: {matcher}")));
-                line.push_str(&place(&destination.name, destination.times.as_ref(), seen));
-            }
+/// A line for the client and one for each hop.
+fn way(from: &str, path: &[Hop]) -> Vec<String> {
+    let hops = path.iter().map(|hop| match hop {
+        Hop::Sidecar(proxy) => place("sidecar", proxy.times.as_ref(), fields(&proxy.fields)),
+        Hop::Gateway(proxy) => place("gateway", proxy.times.as_ref(), fields(&proxy.fields)),
+        Hop::Destination(destination) => {
+            let mut seen = Vec::new();
+            seen.extend(match destination.got.unwrap_or_default() {
+                Got::Request => None,
+                Got::Connection => Some("a connection without a request".to_owned()),
+                Got::TlsError => Some("a TLS handshake that fails".to_owned()),
+            });
+            seen.extend(destination.source.map(|source| match source {
+                Source::Client => "from the client's address".to_owned(),
+                Source::Gateway => "from the gateway's address".to_owned(),
+            }));
+            seen.extend(destination.sni.as_ref().map(|sni| format!("sni {sni}")));
+            seen.extend(destination.host.as_ref().map(|host| format!("host {host}")));
+            seen.extend(destination.headers.iter().map(|(name, matcher)| format!("{name}: {matcher}")));
+            place(&destination.name, destination.times.as_ref(), seen)
         }
-    }
+    });
+    let mut lines = vec![from.to_owned()];
+    lines.extend(hops.map(|hop| format!("──▶ {hop}")));
     if !matches!(path.last(), Some(Hop::Destination(_))) {
-        line.push_str(" ──✕");
+        lines.push("──✕".to_owned());
     }
-    line
+    lines
 }
 
 /// What an access log must say, the most telling first.
@@ -95,7 +94,7 @@ fn fields(fields: &BTreeMap<String, Matcher>) -> Vec<String> {
 
 fn place(name: &str, times: Option<&Matcher>, seen: Vec<String>) -> String {
     let times = times.map(|times| format!(" × {times}")).unwrap_or_default();
-    let seen = if seen.is_empty() { String::new() } else { format!(" [{}]", seen.join(", ")) };
+    let seen = if seen.is_empty() { String::new() } else { format!(": {}", seen.join(", ")) };
     format!("{name}{times}{seen}")
 }
 
@@ -107,7 +106,7 @@ mod tests {
     fn a_path_that_reaches_nobody_ends_with_a_cross() {
         let hops: Vec<Hop> =
             serde_saphyr::from_str("[{sidecar: {upstream: absent, flags: [UH], cluster: X}}]").unwrap();
-        assert_eq!(way("meshed", &hops), "meshed ──▶ sidecar [cluster X, flags [UH]] ──✕");
-        assert_eq!(way("meshed", &[]), "meshed ──✕");
+        assert_eq!(way("meshed", &hops), ["meshed", "──▶ sidecar: cluster X, flags [UH]", "──✕"]);
+        assert_eq!(way("meshed", &[]), ["meshed", "──✕"]);
     }
 }
