@@ -55,11 +55,14 @@ pub enum Capability {
     EgressGateway,
     /// External servers see the addresses of pods, not of a node that masquerades.
     SourceAddress,
+    /// The proxies have Istio's own Envoy extensions (`istio.stats`, `istio.alpn`, metadata exchange), as released images
+    /// do; stock Envoy has none of them.
+    IstioExtensions,
 }
 
 impl Capability {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::EgressGateway, Self::SourceAddress];
+    pub const ALL: [Self; 3] = [Self::EgressGateway, Self::SourceAddress, Self::IstioExtensions];
 
     /// The word for it in a scenario's `requires`.
     #[must_use]
@@ -67,6 +70,7 @@ impl Capability {
         match self {
             Self::EgressGateway => "egress-gateway",
             Self::SourceAddress => "source-address",
+            Self::IstioExtensions => "istio-extensions",
         }
     }
 }

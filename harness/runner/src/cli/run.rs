@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 
 use egress_core::report::{self, ClusterInfo, Outcome, Report, ScenarioResult};
 use egress_core::scenario::schema::Level;
-use egress_core::scenario::{
-    Capability, Circumstances, ClusterKind, Order, Plan, Scenario, ScenarioSet, Selection, World, plan,
-};
+use egress_core::scenario::{Circumstances, ClusterKind, Order, Plan, Scenario, ScenarioSet, Selection, World, plan};
 
 use super::cluster::ClusterArguments;
 use super::execute::{self, Job};
 use super::source::SourceArguments;
 use super::{Failure, color, explain, usage};
 use crate::cluster::EnvironmentError;
+use crate::cluster::MADE_HERE;
 use crate::progress::{Console, Progress};
 use crate::schedule::session::{SessionOptions, default_jobs};
 use crate::supervisor::protocol::Purpose;
@@ -120,7 +119,7 @@ impl SelectionArguments {
     /// The plan for this selection on a kind of cluster. All kinds that there are can do everything.
     pub(crate) fn plan(&self, set: &ScenarioSet, order: Order, cluster: ClusterKind) -> Result<Plan, Failure> {
         let on = Circumstances {
-            capabilities: Capability::ALL.into(),
+            capabilities: MADE_HERE.into(),
             istio: Some(crate::components::pinned_istio()?),
             cluster: Some(cluster),
         };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_component::{Cache, Host, ProgramName};
+use egress_core::scenario::Capability;
 use egress_image::{Made, Silent};
 use egress_kind::{ENGINE_ROOT, Kind, KindOptions, Phase};
 use egress_sandbox::Names;
@@ -125,8 +126,8 @@ impl Provider for KindProvider {
         super::NOBODY
     }
 
-    fn capabilities(&self) -> &'static [&'static str] {
-        &["egress-gateway", "source-address"]
+    fn capabilities(&self) -> &'static [Capability] {
+        &super::MADE_HERE
     }
 
     fn set_outside<'a>(

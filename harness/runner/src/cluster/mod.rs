@@ -17,6 +17,7 @@ pub mod workload;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use egress_core::scenario::Capability;
 use egress_sandbox::Names;
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
@@ -65,6 +66,9 @@ fn outside_pool() -> Vec<Ipv4Addr> {
     (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
 }
 
+/// What every cluster has that we make. Its proxies are stock Envoy, so they lack Istio's extensions.
+pub const MADE_HERE: [Capability; 2] = [Capability::EgressGateway, Capability::SourceAddress];
+
 /// An address of the same range that nobody gets.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 200);
 
@@ -86,7 +90,7 @@ pub trait Provider: Send + Sync {
     fn unused_address(&self) -> Ipv4Addr;
 
     /// What this cluster can do, by the words of a scenario's `requires`.
-    fn capabilities(&self) -> &'static [&'static str];
+    fn capabilities(&self) -> &'static [Capability];
 
     /// Gives the world outside these addresses and names; both are in force when it returns.
     fn set_outside<'a>(&'a self, addresses: Vec<Ipv4Addr>, names: Names)

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use egress_component::{ProgramName, Programs};
+use egress_core::scenario::Capability;
 use egress_sandbox::{Event, Names, Options, Restore, Sandbox};
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
@@ -91,8 +92,8 @@ impl Provider for SandboxProvider {
         super::NOBODY
     }
 
-    fn capabilities(&self) -> &'static [&'static str] {
-        &["egress-gateway", "source-address"]
+    fn capabilities(&self) -> &'static [Capability] {
+        &super::MADE_HERE
     }
 
     fn set_outside<'a>(

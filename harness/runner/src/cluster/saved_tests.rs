@@ -31,7 +31,7 @@ impl Provider for Paper {
     fn unused_address(&self) -> Ipv4Addr {
         Ipv4Addr::LOCALHOST
     }
-    fn capabilities(&self) -> &'static [&'static str] {
+    fn capabilities(&self) -> &'static [egress_core::scenario::Capability] {
         &[]
     }
     fn set_outside<'a>(&'a self, _: Vec<Ipv4Addr>, _: Names) -> BoxFuture<'a, Result<(), EnvironmentError>> {

@@ -349,7 +349,7 @@ impl Up {
             run: self.mesh.objects.run().to_owned(),
             installed: self.installed.clone(),
             namespace: self.namespace.clone(),
-            capabilities: provider.capabilities().iter().map(|c| (*c).to_owned()).collect(),
+            capabilities: provider.capabilities().iter().map(ToString::to_string).collect(),
             servers: provider.servers().control().to_string(),
         }))
     }

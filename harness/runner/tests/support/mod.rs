@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use egress_conformance::cluster::MADE_HERE;
 use egress_conformance::cluster::preflight;
 use egress_conformance::components;
 use egress_conformance::progress::{Console, Quiet};
 use egress_conformance::schedule::session::{Session, SessionOptions, default_jobs};
 use egress_conformance::supervisor::protocol::Purpose;
 use egress_core::report::ScenarioResult;
-use egress_core::scenario::{Capability, Circumstances, ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
+use egress_core::scenario::{Circumstances, ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
 use tokio::runtime::Runtime;
 
 /// The kind of cluster that the tests run on: `EGRESS_CLUSTER=kind`, or a sandbox.
@@ -36,11 +37,8 @@ impl Mesh {
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
         let cluster = cluster()?;
         let istio = components::pinned_istio().map_err(|e| e.to_string())?;
-        let circumstances = Circumstances {
-            capabilities: Capability::ALL.into_iter().collect(),
-            istio: Some(istio),
-            cluster: Some(cluster),
-        };
+        let circumstances =
+            Circumstances { capabilities: MADE_HERE.into(), istio: Some(istio), cluster: Some(cluster) };
         Ok(Arc::new(Self {
             cluster,
             plan: plan(set, &Selection::default(), &circumstances).map_err(|e| e.render())?,
