@@ -79,7 +79,8 @@ impl Layout {
     }
 }
 
-/// The last `count` lines of a file, as far as its last 64 KiB reach. An unreadable one has none.
+/// The last `count` lines of a file, as far as its last 64 KiB reach; of a Go program that panicked, those up to its stack.
+/// An unreadable one has none.
 pub(crate) fn last_lines(path: &Path, count: usize) -> Vec<String> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
@@ -92,7 +93,10 @@ pub(crate) fn last_lines(path: &Path, count: usize) -> Vec<String> {
     };
     let bytes = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
+    let mut lines: Vec<&str> = text.lines().collect();
+    if let Some(stack) = lines.iter().position(|line| line.starts_with("goroutine ") && line.ends_with("]:")) {
+        lines.truncate(stack);
+    }
     lines[lines.len().saturating_sub(count)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
@@ -107,6 +111,8 @@ mod tests {
         assert_eq!(last_lines(&path, 3), Vec::<String>::new());
         std::fs::write(&path, "one\ntwo").unwrap();
         assert_eq!(last_lines(&path, 3), ["one", "two"]);
+        std::fs::write(&path, "one\npanic: no space\n\ngoroutine 1 [running]:\nmain.main()\n").unwrap();
+        assert_eq!(last_lines(&path, 2), ["panic: no space", ""]);
         let long: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
         std::fs::write(&path, long).unwrap();
         assert_eq!(last_lines(&path, 2), ["line 99998", "line 99999"]);

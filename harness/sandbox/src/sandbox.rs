@@ -17,6 +17,7 @@ use channel::Channel;
 use egress_dns::Names;
 use inside::Inside;
 
+use crate::doctor;
 use crate::events::{ComponentFault, Event};
 use crate::layout::{self, Layout};
 use crate::network;
@@ -41,6 +42,9 @@ pub enum StartError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// Its folder's file system is too full.
+    #[error("there is too little space: {0}; free some, or let XDG_RUNTIME_DIR name a folder of another file system")]
+    Space(String),
     /// The sandbox has no folder to live in.
     #[error(transparent)]
     State(#[from] StateError),
@@ -167,6 +171,7 @@ impl Sandbox {
             }
         }
         state::sweep();
+        doctor::state_folder().map_err(StartError::Space)?;
         let folder = Folder::create(options.log_dir.clone())?;
         if let Some(restore) = &options.restore {
             snapshot::unpack(&restore.snapshot, &folder.layout)?;

@@ -10,7 +10,7 @@
 //! is thrown away and the mesh starts as if there were none. How a mesh is saved or restored is not known here. Start at
 //! [`Shelf`] and [`key`].
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{EnvironmentError, Provider};
+use crate::wait;
 
 /// How many are kept.
 const MOST: usize = 4;
@@ -29,6 +30,8 @@ const MARGIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Begins the names of what is being made or removed.
 const UNFINISHED: &str = ".tmp-";
 const LOCK: &str = ".lock";
+/// How long a mesh that is up waits until it may be saved; others read for as long as their start takes.
+const LOCK_BOUND: Duration = Duration::from_secs(10);
 const MESH: &str = "mesh.json";
 const CLUSTER: &str = "cluster";
 
@@ -45,12 +48,32 @@ pub struct Found {
     pub run: String,
     /// The sandbox's part.
     pub cluster: PathBuf,
-    _lock: File,
+    key: String,
+    shelf: Shelf,
+    lock: File,
+}
+
+impl Found {
+    /// Throws it away, because it turned out to be of no use.
+    pub fn discard(self) {
+        // Held any longer it would be in the way of the lock that removing takes.
+        drop(self.lock);
+        self.shelf.discard(&self.key);
+    }
 }
 
 /// Why a snapshot cannot be used or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
+    /// Another process reads snapshots, or changes which there are.
+    #[error("another process holds {path}")]
+    InUse {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// Others did not come to an end with it in time.
+    #[error("{0}")]
+    Waited(String),
     /// A file operation failed.
     #[error("cannot {doing} {path}: {source}")]
     Io {
@@ -160,12 +183,13 @@ impl Shelf {
         }
         let found = self.lock(false).and_then(|lock| {
             let run = examine(&path, key, Timestamp::now())?;
-            Ok(Found { run, cluster: path.join(CLUSTER), _lock: lock })
+            Ok(Found { run, cluster: path.join(CLUSTER), key: key.to_owned(), shelf: self.clone(), lock })
         });
         match found {
             Ok(found) => Some(found),
-            // Another process has removed it meanwhile.
+            // Another process has removed it meanwhile, or is about to.
             Err(_) if !path.exists() => None,
+            Err(SavedError::InUse { .. }) => None,
             Err(error) => {
                 tracing::warn!("a snapshot is not used: {error}");
                 self.discard(key);
@@ -174,8 +198,8 @@ impl Shelf {
         }
     }
 
-    /// Throws a snapshot away. One that is not there is fine.
-    pub fn discard(&self, key: &str) {
+    /// Throws a snapshot away that nobody here has [`Found`]. One that is not there is fine.
+    fn discard(&self, key: &str) {
         let path = self.folder.join(key);
         if let Err(error) = self.lock(true).and_then(|_lock| self.remove(&path)) {
             tracing::warn!("a snapshot stays: {error}");
@@ -187,12 +211,12 @@ impl Shelf {
     /// # Errors
     /// [`SavedError`]; nothing is kept then.
     pub async fn keep(&self, key: &str, run: &str, provider: &dyn Provider) -> Result<(), SavedError> {
-        let this = self.clone();
-        let lock = tokio::task::spawn_blocking(move || {
-            this.make()?;
-            this.lock(true)
+        self.make()?;
+        let lock = wait::until("the end of other uses of snapshots", LOCK_BOUND, async || match self.lock(true) {
+            Err(in_use @ SavedError::InUse { .. }) => Err(in_use.to_string()),
+            other => Ok(other),
         });
-        let _lock = lock.await.expect("a lock does not panic")?;
+        let _lock = lock.await.map_err(|e| SavedError::Waited(e.to_string()))??;
         let path = self.folder.join(key);
         if path.exists() {
             return Ok(());
@@ -277,7 +301,8 @@ impl Shelf {
         }
     }
 
-    /// Blocks until the lock is free. Whoever can write here could be administrator of our sandboxes.
+    /// Takes the lock if it is free, and never waits: a process that hangs must not hang all others. Whoever can write here
+    /// could be administrator of our sandboxes.
     fn lock(&self, exclusive: bool) -> Result<File, SavedError> {
         let found = self.folder.symlink_metadata().map_err(io("look at", &self.folder))?;
         let mode = found.permissions().mode() & 0o777;
@@ -296,9 +321,11 @@ impl Shelf {
         let mut options = OpenOptions::new();
         let file =
             options.create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(io("open", &path))?;
-        let locked = if exclusive { file.lock() } else { file.lock_shared() };
-        locked.map_err(io("lock", &path))?;
-        Ok(file)
+        match if exclusive { file.try_lock() } else { file.try_lock_shared() } {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(SavedError::InUse { path }),
+            Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
+        }
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn bring_up(start: Start, reporter: Reporter) -> Result<Came, E
                 return Ok(up);
             }
             Err(error) => {
-                shelf.discard(key);
+                found.discard();
                 let line = format!("warning: the saved mesh did not come up, so a new one is made: {error}");
                 tracing::warn!("{line}");
                 reporter.line(&line);

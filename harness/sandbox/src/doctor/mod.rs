@@ -102,11 +102,12 @@ fn identity() -> Check {
     }
 }
 
-fn state_folder() -> Result<String, String> {
+/// Whether the folder of all sandboxes has the space for one; what was seen, either way.
+pub(crate) fn state_folder() -> Result<String, String> {
     let root = state::root().map_err(|e| e.to_string())?;
     let space = rustix::fs::statvfs(&root).map_err(|e| format!("{}: {e}", root.display()))?;
     let free = space.f_bavail.saturating_mul(space.f_frsize) >> 20;
-    let seen = format!("{} with {free} MiB free; {DISK} needed", root.display());
+    let seen = format!("{} with {free} MiB free, {DISK} needed", root.display());
     if free >= DISK { Ok(seen) } else { Err(seen) }
 }
 
