@@ -7,16 +7,16 @@ use super::schema::Probe;
 /// The `kubectl exec` that sends a probe from a Deployment; variables may stand in it.
 #[must_use]
 pub fn command(namespace: &str, deployment: &str, probe: &Probe) -> String {
-    let exec = |flags: &str| format!("kubectl exec {flags}-n {namespace} deploy/{deployment} -c curl --");
+    let exec = || format!("kubectl exec -n {namespace} deploy/{deployment} -c curl --");
     match (&probe.resolve, &probe.tcp) {
-        (Some(name), _) => format!("{} getent ahosts {}", exec(""), quote(name)),
+        (Some(name), _) => format!("{} getent ahosts {}", exec(), quote(name)),
         (None, Some(tcp)) => {
-            let inside = format!("(printf %s {}; cat) | curl -sSN -m 1 telnet://{}", quote(&tcp.send), tcp.to);
-            format!("{} sh -c {}", exec("-it "), quote(&inside))
+            let inside = format!("printf %s {} | curl -sSN -m 1 telnet://{}", quote(&tcp.send), tcp.to);
+            format!("{} sh -c {}", exec(), quote(&inside))
         }
         (None, None) => {
             let arguments: Vec<_> = probe.curl.iter().map(|argument| quote(argument)).collect();
-            format!("{} curl -sS {}", exec(""), arguments.join(" "))
+            format!("{} curl -sS {}", exec(), arguments.join(" "))
         }
     }
 }
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(command("n", "plain", &resolve), "kubectl exec -n n deploy/plain -c curl -- getent ahosts a.b");
         let tcp = TcpProbe { to: "a.b:1".into(), send: "ping\n".into() };
         let tcp = command("n", "meshed", &Probe { tcp: Some(tcp), ..Probe::default() });
-        assert!(tcp.starts_with("kubectl exec -it -n n deploy/meshed -c curl -- sh -c '(printf %s "), "{tcp}");
+        assert!(tcp.starts_with("kubectl exec -n n deploy/meshed -c curl -- sh -c 'printf %s "), "{tcp}");
         assert!(tcp.ends_with("| curl -sSN -m 1 telnet://a.b:1'"), "{tcp}");
     }
 }
