@@ -54,6 +54,28 @@ pub struct Ended {
     pub tail: Vec<String>,
 }
 
+/// A tool that failed, with what a person needs to see why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+#[error("{what} failed: {outcome}\n  command: {command}{}", last_lines(.tail))]
+#[diagnostic(help("{help}"))]
+pub struct ToolFailure {
+    /// What was being done.
+    pub what: String,
+    /// Exit status, or the time limit, or why it did not start.
+    pub outcome: String,
+    /// The command line.
+    pub command: String,
+    /// The last lines of its output.
+    pub tail: Vec<String>,
+    /// What to do.
+    pub help: String,
+}
+
+fn last_lines(tail: &[String]) -> String {
+    let lines: String = tail.iter().map(|line| format!("\n    {line}")).collect();
+    if lines.is_empty() { lines } else { format!("\n  its last lines:{lines}") }
+}
+
 impl Tool {
     /// A program, with the environment of that host.
     #[must_use]
@@ -165,6 +187,32 @@ impl Tool {
             Err(_) => (false, format!("no end within {} s, killed", limit.as_secs())),
         };
         Ok(Ended { success, outcome, stdout: seen.stdout, tail: seen.tail.into() })
+    }
+
+    /// The same for a tool that must succeed. `help` is told the last lines, and says what to do.
+    ///
+    /// # Errors
+    /// [`ToolFailure`] where it cannot be started, fails, or takes too long.
+    pub async fn succeed(
+        &self,
+        what: &str,
+        limit: Duration,
+        help: impl Fn(&[String]) -> String + Send,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Ended, ToolFailure> {
+        tracing::debug!(command = self.display(), "running");
+        let failed = |outcome: String, tail: Vec<String>| ToolFailure {
+            what: what.to_owned(),
+            outcome,
+            command: self.display(),
+            help: help(&tail),
+            tail,
+        };
+        match self.run(limit, on_line).await {
+            Ok(ended) if ended.success => Ok(ended),
+            Ok(ended) => Err(failed(ended.outcome, ended.tail)),
+            Err(error) => Err(failed(error.to_string(), Vec::new())),
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::command::ToolFailure;
+
 /// A mistake in `components.yaml` or in a `go.mod` beside it.
 #[derive(Debug, Error, Diagnostic)]
 #[non_exhaustive]
@@ -185,20 +187,9 @@ pub enum Error {
         variable: String,
     },
     /// A tool (go, pip) failed; with its command and last words.
-    #[error("{what} failed: {outcome}\n  command: {command}\n  its last lines:\n{tail}")]
-    #[diagnostic(help("{help}"))]
-    Tool {
-        /// What was being done.
-        what: String,
-        /// Exit status, or the time limit.
-        outcome: String,
-        /// The command line.
-        command: String,
-        /// The last lines of its output, indented.
-        tail: String,
-        /// What to do.
-        help: String,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tool(#[from] ToolFailure),
     /// A tool answered something unexpected.
     #[error("{what}: {reason}")]
     #[diagnostic(help("this is unexpected: run the command by hand and see what it prints: {command}"))]

@@ -30,7 +30,7 @@ mod version;
 mod wait;
 
 pub use cache::{Cache, Record};
-pub use command::{Ended, Tool};
+pub use command::{Ended, Tool, ToolFailure};
 pub use component::{Component, Kind, SourceKind, platform};
 pub use error::{Error, PinError};
 pub use folder::Making;

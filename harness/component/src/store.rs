@@ -218,7 +218,7 @@ impl Store {
         let turn = wait::until(TOOL_LIMIT, |waited| {
             let attempt = self.cache.try_lock(key, &note)?;
             if let Some(object) = self.cache.find(component) {
-                return Ok(Some(Turn::Done(Box::new(object))));
+                return Ok::<_, Error>(Some(Turn::Done(Box::new(object))));
             }
             let holder = match attempt {
                 Attempt::Held(lock) => return Ok(Some(Turn::Ours(lock))),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use egress_component::{Host, ProgramName, Programs, Tool};
+use egress_component::{Host, ProgramName, Programs, Tool, ToolFailure};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -100,15 +100,14 @@ impl Daemon {
     async fn ready(&mut self, log: &Path) -> Result<(), Error> {
         let failed = |outcome: String| {
             let text = std::fs::read_to_string(log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let tail = lines[lines.len().saturating_sub(15)..].iter().map(|line| format!("    {line}"));
-            Error::Tool {
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            Error::Tool(ToolFailure {
                 what: "starting containerd".to_owned(),
                 outcome,
                 command: "containerd".to_owned(),
-                tail: tail.collect::<Vec<_>>().join("\n"),
+                tail: lines[lines.len().saturating_sub(15)..].to_vec(),
                 help: "see its log above".to_owned(),
-            }
+            })
         };
         let start = std::time::Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_millis(20));

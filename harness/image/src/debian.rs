@@ -213,19 +213,8 @@ fn require_root() -> Result<(), Error> {
 
 /// Runs a tool with its lines as progress; a failure carries command, last lines and the remedy.
 pub(crate) async fn run(tool: &Tool, what: &str, help: &str, reporter: Reporter<'_>) -> Result<String, Error> {
-    tracing::debug!(command = tool.display(), "running");
-    let failed = |outcome: String, tail: &[String]| Error::Tool {
-        what: what.to_owned(),
-        outcome,
-        command: tool.display(),
-        tail: tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"),
-        help: help.to_owned(),
-    };
-    let ended = tool
-        .run(LIMIT, &mut |line| reporter.step(if line.is_empty() { what } else { line }))
-        .await
-        .map_err(|error| failed(error.to_string(), &[]))?;
-    if ended.success { Ok(ended.stdout) } else { Err(failed(ended.outcome, &ended.tail)) }
+    let mut on_line = |line: &str| reporter.step(if line.is_empty() { what } else { line });
+    Ok(tool.succeed(what, LIMIT, |_| help.to_owned(), &mut on_line).await?.stdout)
 }
 
 #[cfg(test)]

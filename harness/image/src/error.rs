@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use egress_component::ToolFailure;
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -37,23 +38,12 @@ pub enum Error {
         help: String,
     },
     /// A tool failed.
-    #[error("{what} failed: {outcome}\n    command: {command}\n{tail}")]
-    #[diagnostic(help("{help}"))]
-    Tool {
-        /// What was being done.
-        what: String,
-        /// Exit status or time limit.
-        outcome: String,
-        /// The command line.
-        command: String,
-        /// Its last lines.
-        tail: String,
-        /// What to do.
-        help: String,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tool(#[from] ToolFailure),
     /// Images are made by root only.
     #[error("making images needs root: the package scripts of Debian run in a chroot; this user's id is {uid}")]
-    #[diagnostic(help("run it as root, or give ready images (--node-image, --hub and --tag, --image-archive)"))]
+    #[diagnostic(help("run it as root"))]
     NotRoot {
         /// The effective user id.
         uid: u32,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use egress_component::ToolFailure;
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -43,21 +44,10 @@ pub enum Error {
         /// The last lines of its log.
         tail: String,
     },
-    /// A command failed.
-    #[error("{what} failed: {outcome}\n    command: {command}\n{tail}")]
-    #[diagnostic(help("{help}"))]
-    Tool {
-        /// What was being done.
-        what: String,
-        /// Exit status or time limit.
-        outcome: String,
-        /// The command line.
-        command: String,
-        /// Its last lines.
-        tail: String,
-        /// What to do.
-        help: String,
-    },
+    /// A tool failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Tool(#[from] ToolFailure),
     /// A cluster of that name exists, and is not this process's.
     #[error("there is a kind cluster {name} already, which this run did not make")]
     #[diagnostic(help("choose another name, or remove it with `kind delete cluster --name {name}`"))]

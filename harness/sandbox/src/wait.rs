@@ -1,4 +1,5 @@
-//! Waiting for a condition, with a bound: the only place that lets time pass.
+//! Waiting for a condition, with a bound, or until it is time to try again: the only place that lets time pass but for the
+//! times that Kubernetes objects ask for themselves.
 //!
 //! A condition says what it last saw, and a timeout repeats it. Start at [`until`].
 
@@ -48,6 +49,12 @@ pub(crate) async fn until<T>(
         Ok(value) => Ok(value),
         Err(_) => Err(TimedOut { what: what.to_string(), bound, last_seen }),
     }
+}
+
+/// Until something is tried again that no condition announces; it is one branch of a `select!` whose others are what would
+/// make trying worth while, or needless, sooner.
+pub(crate) async fn before_another_try(pause: Duration) {
+    tokio::time::sleep(pause).await;
 }
 
 #[cfg(test)]

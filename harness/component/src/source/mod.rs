@@ -29,25 +29,14 @@ pub(crate) async fn run(
     reporter: Reporter<'_>,
     remedy: fn(&[String]) -> &'static str,
 ) -> Result<Ended, Error> {
-    tracing::debug!(command = tool.display(), "running");
-    let failed = |outcome: String, tail: &[String], help: &str| Error::Tool {
-        what: what.clone(),
-        outcome,
-        command: tool.display(),
-        tail: tail.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n"),
-        help: help.to_owned(),
-    };
     let mut last = String::new();
-    let ended = tool
-        .run(TOOL_LIMIT, &mut |line| {
-            if !line.is_empty() {
-                line.clone_into(&mut last);
-            }
-            reporter.step(if last.is_empty() { &what } else { &last });
-        })
-        .await
-        .map_err(|error| failed(error.to_string(), &[], "see whether the program can be run by hand"))?;
-    if ended.success { Ok(ended) } else { Err(failed(ended.outcome.clone(), &ended.tail, remedy(&ended.tail))) }
+    let mut on_line = |line: &str| {
+        if !line.is_empty() {
+            line.clone_into(&mut last);
+        }
+        reporter.step(if last.is_empty() { &what } else { &last });
+    };
+    Ok(tool.succeed(&what, TOOL_LIMIT, |tail| remedy(tail).to_owned(), &mut on_line).await?)
 }
 
 /// Makes a finished file read-only, executable for all if it is a program.

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_component::{Cache, Host, ProgramName};
-use egress_core::scenario::Capability;
 use egress_image::{Made, Silent};
 use egress_kind::{ENGINE_ROOT, Kind, KindOptions, Phase};
 use egress_sandbox::Names;
@@ -116,18 +115,6 @@ impl Provider for KindProvider {
 
     fn overlays(&self) -> &'static [&'static str] {
         &["mesh/data-plane/stock-envoy.yaml", "mesh/data-plane/own-images.yaml"]
-    }
-
-    fn address_pool(&self) -> Vec<Ipv4Addr> {
-        super::outside_pool()
-    }
-
-    fn unused_address(&self) -> Ipv4Addr {
-        super::NOBODY
-    }
-
-    fn capabilities(&self) -> &'static [Capability] {
-        &super::MADE_HERE
     }
 
     fn set_outside<'a>(

@@ -60,17 +60,8 @@ impl EnvironmentError {
     }
 }
 
-/// The addresses that external servers may have in clusters that we make. They are the same in all, so that reports can be
-/// compared line by line.
-fn outside_pool() -> Vec<Ipv4Addr> {
-    (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
-}
-
 /// What every cluster has that we make. Its proxies are stock Envoy, so they lack Istio's extensions.
 pub const MADE_HERE: [Capability; 2] = [Capability::EgressGateway, Capability::SourceAddress];
-
-/// An address of the same range that nobody gets.
-const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 200);
 
 /// Makes one kind of cluster and the world outside it.
 pub trait Provider: Send + Sync {
@@ -83,14 +74,21 @@ pub trait Provider: Send + Sync {
     /// IstioOperator files (paths below `fixtures/mesh/`) that this kind's data plane needs beside a profile.
     fn overlays(&self) -> &'static [&'static str];
 
-    /// Addresses that external servers may have.
-    fn address_pool(&self) -> Vec<Ipv4Addr>;
+    /// Addresses that external servers may have. They are the same in all clusters that we make, so that reports can be
+    /// compared line by line.
+    fn address_pool(&self) -> Vec<Ipv4Addr> {
+        (78..=199).map(|last| Ipv4Addr::new(192, 168, 0, last)).collect()
+    }
 
-    /// An address that is routed, where nobody answers.
-    fn unused_address(&self) -> Ipv4Addr;
+    /// An address of their network that is routed, where nobody answers.
+    fn unused_address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 0, 200)
+    }
 
     /// What this cluster can do, by the words of a scenario's `requires`.
-    fn capabilities(&self) -> &'static [Capability];
+    fn capabilities(&self) -> &'static [Capability] {
+        &MADE_HERE
+    }
 
     /// Gives the world outside these addresses and names; both are in force when it returns.
     fn set_outside<'a>(&'a self, addresses: Vec<Ipv4Addr>, names: Names)

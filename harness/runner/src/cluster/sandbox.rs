@@ -10,7 +10,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use egress_component::{ProgramName, Programs};
-use egress_core::scenario::Capability;
 use egress_sandbox::{Event, Names, Options, Restore, Sandbox};
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
@@ -82,18 +81,6 @@ impl Provider for SandboxProvider {
 
     fn overlays(&self) -> &'static [&'static str] {
         OVERLAYS
-    }
-
-    fn address_pool(&self) -> Vec<Ipv4Addr> {
-        super::outside_pool()
-    }
-
-    fn unused_address(&self) -> Ipv4Addr {
-        super::NOBODY
-    }
-
-    fn capabilities(&self) -> &'static [Capability] {
-        &super::MADE_HERE
     }
 
     fn set_outside<'a>(

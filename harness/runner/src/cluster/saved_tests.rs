@@ -25,15 +25,6 @@ impl Provider for Paper {
     fn overlays(&self) -> &'static [&'static str] {
         &[]
     }
-    fn address_pool(&self) -> Vec<Ipv4Addr> {
-        Vec::new()
-    }
-    fn unused_address(&self) -> Ipv4Addr {
-        Ipv4Addr::LOCALHOST
-    }
-    fn capabilities(&self) -> &'static [egress_core::scenario::Capability] {
-        &[]
-    }
     fn set_outside<'a>(&'a self, _: Vec<Ipv4Addr>, _: Names) -> BoxFuture<'a, Result<(), EnvironmentError>> {
         Box::pin(async { Ok(()) })
     }

@@ -29,20 +29,29 @@ pub struct Incomplete(String);
 /// [`local_ports`].
 #[must_use]
 pub fn script() -> String {
+    framed(&format!(
+        r#"shift 2
+curl -q -sS --max-time {MAX_TIME_S} -A "{agent}" --local-port "$p" -D headers -o body --write-out '%{{json}}' "$@" >json 2>stderr"#,
+        agent = user_agent("$t"),
+    ))
+}
+
+/// A command that writes `json`, `headers`, `body` and `stderr`, and may use the token `$t` and the local ports `$p`, with
+/// the marks and sizes that [`parse`] reads around them.
+fn framed(command: &str) -> String {
     format!(
-        r#"t=$1; p=$2; shift 2
+        r#"t=$1; p=$2
 d=$(mktemp -d) && cd "$d" || exit 97
 : >headers; : >body
 printf '%s begin\n' "$t"
-curl -q -sS --max-time {MAX_TIME_S} -A "{agent}" --local-port "$p" -D headers -o body --write-out '%{{json}}' "$@" >json 2>stderr
+{command}
 x=$?
 set -- $(wc -c json headers body stderr)
 printf '%s sizes %s %s %s %s\n' "$t" "$1" "$3" "$5" "$7"
 head -q -c {LIMIT} json headers body stderr
 cd / && rm -rf "$d"
 printf '\n%s end %s\n' "$t" "$x"
-"#,
-        agent = user_agent("$t"),
+"#
     )
 }
 
@@ -53,21 +62,10 @@ printf '\n%s end %s\n' "$t" "$x"
 /// read the connection, and what the server says in two parts loses the second (curl 7.88).
 #[must_use]
 pub fn tcp_script() -> String {
-    format!(
-        r#"t=$1; p=$2; to=$3; text=$4
-d=$(mktemp -d) && cd "$d" || exit 97
-: >headers; : >body
-printf '%s begin\n' "$t"
-printf '%s' "$text" |
-  curl -q -sS -N --max-time {ANSWER_S} --local-port "$p" -o body --write-out '%{{json}}' "telnet://$to" >json 2>stderr
-x=$?
-set -- $(wc -c json headers body stderr)
-printf '%s sizes %s %s %s %s\n' "$t" "$1" "$3" "$5" "$7"
-head -q -c {LIMIT} json headers body stderr
-cd / && rm -rf "$d"
-printf '\n%s end %s\n' "$t" "$x"
-"#
-    )
+    framed(&format!(
+        r#"printf '%s' "$4" |
+  curl -q -sS -N --max-time {ANSWER_S} --local-port "$p" -o body --write-out '%{{json}}' "telnet://$3" >json 2>stderr"#
+    ))
 }
 
 /// A TCP exchange as it is judged: that its time is over is no failure once it had a connection.

@@ -316,7 +316,7 @@ impl Runner {
         tokio::select! {
             _ = self.stop.wait_for(Option::is_some) => true,
             () = changed => false,
-            () = tokio::time::sleep(RETRY) => false,
+            () = crate::wait::before_another_try(RETRY) => false,
         }
     }
 

@@ -130,7 +130,7 @@ async fn connect(
         }
         tokio::select! {
             () = ending.wait_for_deletion() => return None,
-            () = tokio::time::sleep(RETRY) => {}
+            () = crate::wait::before_another_try(RETRY) => {}
         }
     };
     state.send_modify(|state| state.pod_ip = Some(network.ip));
@@ -244,7 +244,7 @@ async fn make_volumes(context: &Arc<PodContext>, volumes: &Arc<Mutex<Volumes>>, 
         tokio::select! {
             _ = stop.wait_for(Option::is_some) => return false,
             () = maintain::relevant(&mut changes, &context.namespace, &wanted) => {}
-            () = tokio::time::sleep(RETRY) => {}
+            () = crate::wait::before_another_try(RETRY) => {}
         }
     }
 }
