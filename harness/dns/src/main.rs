@@ -6,6 +6,7 @@ use std::io::Read;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use egress_dns::{DEFAULT_CONTROL, Dns};
@@ -49,13 +50,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// A pod may be up before kube-proxy's rules for the API server's Service are: a first packet that nobody answers then must
+/// not cost the library's half minute. The watches try again.
+const CONNECT: Duration = Duration::from_secs(1);
+
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match &arguments.action {
             Action::Serve { address } => {
                 let mut terminate = signal(SignalKind::terminate())?;
-                let client = kube::Client::try_default().await?;
+                let mut config = kube::Config::infer().await?;
+                config.connect_timeout = Some(CONNECT);
+                let client = kube::Client::try_from(config)?;
                 let dns = Dns::default();
                 egress_dns::take_names(dns.clone(), &arguments.control)?;
                 // The port opens once everything is known: that is what a readiness probe sees.

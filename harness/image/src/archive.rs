@@ -102,6 +102,33 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
+/// The references that an archive's `manifest.json` lists.
+pub(crate) fn listed(path: &Path) -> Result<Vec<String>, Error> {
+    let wrong = |seen: String| Error::Answer {
+        what: format!("the image archive {}", path.display()),
+        expected:
+            "a tar file with a manifest.json, as `docker save` and `egress-conformance components images` write it"
+                .to_owned(),
+        seen,
+    };
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let mut tar = tar::Archive::new(file);
+    for entry in tar.entries_with_seek().map_err(|error| wrong(error.to_string()))? {
+        let entry = entry.map_err(|error| wrong(error.to_string()))?;
+        if entry.path_bytes().as_ref() == b"manifest.json" {
+            let manifests: Vec<Listed> = serde_json::from_reader(entry).map_err(|error| wrong(error.to_string()))?;
+            return Ok(manifests.into_iter().flat_map(|manifest| manifest.repo_tags.unwrap_or_default()).collect());
+        }
+    }
+    Err(wrong("no manifest.json".to_owned()))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    repo_tags: Option<Vec<String>>,
+}
+
 /// Writes the archive of those images.
 pub(crate) fn write(images: &[Image], to: &Path) -> Result<Blob, Error> {
     let mut manifests = Vec::new();
@@ -199,5 +226,22 @@ mod tests {
         // Manifest, two configurations, two layers.
         assert_eq!(files.len(), 5);
         assert_eq!(references(&images).len(), 2);
+    }
+
+    #[test]
+    fn what_is_listed_is_read_again_and_anything_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = Layer::default().text("etc/a", "a").write(&dir.path().join("layer")).unwrap();
+        let image = Image { tags: vec!["h/one:1".to_owned()], layers: vec![layer], config: Config::new(&["/x"]) };
+        let whole = dir.path().join("archive.tar");
+        write(&[image], &whole).unwrap();
+        assert_eq!(listed(&whole).unwrap(), ["h/one:1"]);
+        let (cut, other) = (dir.path().join("cut.tar"), dir.path().join("text"));
+        std::fs::write(&cut, &std::fs::read(&whole).unwrap()[..700]).unwrap();
+        std::fs::write(&other, "no archive").unwrap();
+        for path in [cut, other] {
+            let message = listed(&path).unwrap_err().to_string();
+            assert!(message.contains("docker save") && message.contains(&*path.to_string_lossy()), "{message}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The images that run in a cluster: Kubernetes' own (which a node image brings along), and the mesh's.
 //!
 //! Programs come from the component store, everything else from one Debian root that they share. What is in an image is
-//! said here and nowhere else. Start at [`control_plane`] and [`mesh`].
+//! said here and nowhere else. Start at [`control_plane`], [`mesh`] and [`own`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use egress_component::{ProgramName, Programs};
 
@@ -17,8 +17,6 @@ use crate::own::OwnPrograms;
 pub const HUB: &str = "localhost/egress-conformance";
 /// The clients' image, by the name that `fixtures/workloads/client.yaml` has: a stand-in, with Debian's curl.
 pub const CLIENT: &str = "docker.io/curlimages/curl:8.16.0";
-/// The tag of Istio's images here, beside their version: mesh files can name it whatever the version.
-pub const TAG: &str = "local";
 /// The DNS server's image.
 pub const DNS: &str = "localhost/egress-conformance/dns:1";
 /// The external servers' image.
@@ -91,15 +89,9 @@ pub(crate) fn control_plane(
     Ok(images)
 }
 
-/// Istio's images under their own names below [`HUB`], the clients', the DNS server's and the external servers' image.
+/// Istio's images under their own names below [`HUB`], and the clients'.
 /// What is in Istio's official ones: <https://github.com/istio/istio/tree/master/pilot/docker>.
-pub(crate) fn mesh(
-    programs: &Programs,
-    own: &OwnPrograms,
-    base: &Blob,
-    version: &str,
-    layers: &mut Layers,
-) -> Result<Vec<Image>, Error> {
+pub(crate) fn mesh(programs: &Programs, base: &Blob, version: &str, layers: &mut Layers) -> Result<Vec<Image>, Error> {
     let pilot = Layer::default()
         .program("usr/local/bin/pilot-discovery", programs.path(&ProgramName::PILOT_DISCOVERY))
         .folder("var/lib/istio", 0o777, (1337, 1337));
@@ -109,9 +101,7 @@ pub(crate) fn mesh(
         .file("var/lib/istio/envoy/envoy_bootstrap_tmpl.json", programs.path(&ProgramName::ENVOY_BOOTSTRAP));
     let client = Layer::default().folder("home/curl_user", 0o755, (100, 101));
     let mut image = |name: &str, layer: &Layer, config: Config| -> Result<Image, Error> {
-        let mut tags = vec![name.to_owned()];
-        tags.extend(name.strip_suffix(&format!(":{version}")).map(|name| format!("{name}:{TAG}")));
-        Ok(Image { tags, layers: vec![base.clone(), layers.write(layer)?], config })
+        Ok(Image { tags: vec![name.to_owned()], layers: vec![base.clone(), layers.write(layer)?], config })
     };
     let mut client_config = Config::new(&[]).user("100:101").env("HOME=/home/curl_user");
     client_config.cmd = vec!["curl".to_owned()];
@@ -125,15 +115,17 @@ pub(crate) fn mesh(
         )?,
         image(&format!("{HUB}/proxyv2:{version}"), &proxy, proxy_config)?,
         image(CLIENT, &client, client_config)?,
-        image(
-            DNS,
-            &Layer::default().program("usr/local/bin/egress-dns", &own.dns),
-            Config::new(&["/usr/local/bin/egress-dns"]),
-        )?,
-        image(
-            SERVER,
-            &Layer::default().program("usr/local/bin/external-server", &own.server),
-            Config::new(&["/usr/local/bin/external-server"]),
-        )?,
+    ])
+}
+
+/// The DNS server's and the external servers' image: one static program each.
+pub(crate) fn own(own: &OwnPrograms, layers: &mut Layers) -> Result<Vec<Image>, Error> {
+    let mut image = |name: &str, path: &str, program: &Path| -> Result<Image, Error> {
+        let layer = layers.write(&Layer::default().program(path, program).folder("run", 0o755, (0, 0)))?;
+        Ok(Image { tags: vec![name.to_owned()], layers: vec![layer], config: Config::new(&[&format!("/{path}")]) })
+    };
+    Ok(vec![
+        image(DNS, "usr/local/bin/egress-dns", &own.dns)?,
+        image(SERVER, "usr/local/bin/external-server", &own.server)?,
     ])
 }

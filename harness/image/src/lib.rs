@@ -18,7 +18,7 @@ mod own;
 mod progress;
 mod set;
 
-pub use cluster::{CLIENT, DNS, HUB, SERVER, TAG};
+pub use cluster::{CLIENT, DNS, HUB, SERVER};
 pub use debian::Root;
 pub use error::Error;
 pub use own::OwnPrograms;

@@ -2,8 +2,8 @@
 //! knows the control plane's images.
 //!
 //! What kind expects of it is in its own recipe, `images/base/Dockerfile` and `pkg/build/nodeimage` of kind's module.
-//! Left out: storage (nfs-common, open-iscsi, a provisioner), fuse-overlayfs, kindnet and CoreDNS: pods get routed veth
-//! pairs without masquerade, and DNS is this project's own. One node per cluster. Start at [`image`].
+//! Left out: storage (nfs-common, open-iscsi, a provisioner), fuse-overlayfs, kindnet and CoreDNS: whoever makes a cluster
+//! brings the pods' network and DNS. One node per cluster. Start at [`image`].
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,6 @@ use crate::cluster::Layers;
 use crate::debian::Root;
 use crate::error::Error;
 use crate::layer::{Blob, Layer, write_tar};
-
-/// Where pods get their addresses; kind's default range, of which the first node has the first 256.
-const POD_RANGE: &str = "10.244.0.0/24";
 
 /// kind's package list without storage. Its script is that of kind's base image: units that have no place in a container
 /// are switched off; sysctl settings of packages go, since most are not of a namespace but of the whole machine.
@@ -115,29 +112,6 @@ fn pod_spec(mut default: Value) -> Value {
     default
 }
 
-/// The network of pods: routed veth pairs. Nothing is masqueraded, so whoever a pod reaches sees the pod's own address;
-/// whoever is outside needs a route back.
-fn network() -> Value {
-    json!({
-        "cniVersion": "1.0.0",
-        "name": "pods",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": false,
-                "mtu": 1500,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": "/run/cni-ipam-state",
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                    "ranges": [[{"subnet": POD_RANGE}]],
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": true}},
-        ],
-    })
-}
-
 /// Everything above Debian but the images.
 pub(crate) fn layer(programs: &Programs, default_spec: Value, version: &str) -> Result<Layer, Error> {
     let mut layer = Layer::default();
@@ -155,7 +129,6 @@ pub(crate) fn layer(programs: &Programs, default_spec: Value, version: &str) -> 
     let pretty = |value: &Value| serde_json::to_vec_pretty(value).expect("JSON values can be written");
     Ok(layer
         .text("etc/containerd/cri-base.json", pretty(&pod_spec(default_spec)))
-        .text("etc/cni/net.d/10-pods.conflist", pretty(&network()))
         .text("kind/version", format!("v{version}"))
         // kind applies these two; with `disableDefaultCNI` only the second.
         .text("kind/manifests/default-cni.yaml", NO_STORAGE)
@@ -212,12 +185,5 @@ mod tests {
         let spec = pod_spec(json!({"process": {"rlimits": [{"type": "RLIMIT_NOFILE"}], "cwd": "/"}, "hooks": {}}));
         assert_eq!(spec["process"], json!({"cwd": "/"}));
         assert_eq!(spec["hooks"]["createContainer"][0]["path"], "/kind/bin/mount-product-files.sh");
-    }
-
-    #[test]
-    fn pod_traffic_keeps_its_address() {
-        let network = network();
-        assert_eq!(network["plugins"][0]["ipMasq"], false);
-        assert_eq!(network["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], POD_RANGE);
     }
 }

@@ -42,7 +42,7 @@ pub static PROGRAMS: [ProgramName; 22] = [
 ];
 
 /// Increased when the recipes change in a way that no other part of a key shows.
-const RECIPE: &[u8] = b"4";
+const RECIPE: &[u8] = b"6";
 
 /// Archives of one kind that stay in the cache: this one, and one that another build may be using.
 const KEPT: usize = 2;
@@ -58,13 +58,15 @@ pub struct Archive {
     pub references: Vec<String>,
 }
 
-/// Both archives.
+/// All archives of a cluster without a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     /// The node's image alone.
     pub node: Archive,
-    /// Istio's images, the clients', the DNS server's and the external servers' image.
+    /// Istio's images and the clients'.
     pub mesh: Archive,
+    /// The DNS server's and the external servers' image.
+    pub own: Archive,
     /// The hub of Istio's images, for `istioctl install --set hub=`.
     pub hub: String,
     /// Their tag.
@@ -78,7 +80,7 @@ pub struct Images {
     pub cache: Cache,
     /// The environment of the tools.
     pub host: Host,
-    /// All of [`PROGRAMS`].
+    /// All of [`PROGRAMS`]; for [`Images::own`] alone, none.
     pub programs: Programs,
     /// This project's own programs.
     pub own: OwnPrograms,
@@ -92,13 +94,30 @@ impl std::fmt::Debug for Images {
     }
 }
 
+impl Archive {
+    /// An archive that somebody else has made, by `docker save` or `components images`.
+    ///
+    /// # Errors
+    /// Where it is not an archive, or has no list of images.
+    pub fn given(path: &Path) -> Result<Self, Error> {
+        let path = path.canonicalize().map_err(Error::io("find the image archive", path))?;
+        let references = archive::listed(&path)?;
+        let of = path.metadata().map_err(Error::io("look at", &path))?;
+        let mut fields = Fields::new("egress-image given");
+        fields.add(b"path", path.as_os_str().as_encoded_bytes()).add(b"size", &of.len().to_le_bytes());
+        fields.add(b"changed", format!("{:?}", of.modified().ok()).as_bytes());
+        Ok(Self { key: fields.finish(), references, path })
+    }
+}
+
 impl Images {
-    /// Gives both archives, making what is missing.
+    /// Gives all archives, making what is missing.
     ///
     /// # Errors
     /// The first thing that fails, with its remedy.
     pub async fn ensure(&self) -> Result<Made, Error> {
-        Ok(Made { node: self.node().await?, mesh: self.mesh().await?, hub: HUB.to_owned(), tag: self.istio() })
+        let (node, mesh, own) = (self.node().await?, self.mesh().await?, self.own().await?);
+        Ok(Made { node, mesh, own, hub: HUB.to_owned(), tag: self.istio() })
     }
 
     /// The version of Istio in the images.
@@ -148,7 +167,7 @@ impl Images {
         .await
     }
 
-    /// The archive with everything that runs in the mesh, and the external servers.
+    /// The archive with Istio's images and the clients'.
     ///
     /// # Errors
     /// As [`Images::ensure`].
@@ -158,15 +177,32 @@ impl Images {
         for name in &PROGRAMS[18..] {
             self.add(&mut fields, name);
         }
-        for path in [&self.own.dns, &self.own.server] {
-            fields.add(b"own", crate::layer::hash_file(path)?.as_bytes());
-        }
         fields.add(b"arch", archive::architecture().as_bytes());
         let key = fields.finish();
         self.archive("mesh images", "mesh.tar", key, async |to, scratch, reporter| {
             let base = BASE.layer(&self.cache, &self.host, &*self.progress).await?;
             let mut layers = Layers::new(scratch.to_owned());
-            let images = cluster::mesh(&self.programs, &self.own, &base, &self.istio(), &mut layers)?;
+            let images = cluster::mesh(&self.programs, &base, &self.istio(), &mut layers)?;
+            reporter.step("writing the archive");
+            archive::write(&images, to)?;
+            Ok(references(&images).into_iter().collect())
+        })
+        .await
+    }
+
+    /// The archive with this project's own programs: it needs none of [`PROGRAMS`], and nothing of Debian.
+    ///
+    /// # Errors
+    /// Where a program cannot be read, or the cache not be written.
+    pub async fn own(&self) -> Result<Archive, Error> {
+        let mut fields = Fields::new("egress-image own");
+        fields.add(b"recipe", RECIPE);
+        for path in [&self.own.dns, &self.own.server] {
+            fields.add(b"own", crate::layer::hash_file(path)?.as_bytes());
+        }
+        fields.add(b"arch", archive::architecture().as_bytes());
+        self.archive("own images", "own.tar", fields.finish(), async |to, scratch, reporter| {
+            let images = cluster::own(&self.own, &mut Layers::new(scratch.to_owned()))?;
             reporter.step("writing the archive");
             archive::write(&images, to)?;
             Ok(references(&images).into_iter().collect())

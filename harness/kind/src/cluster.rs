@@ -1,4 +1,4 @@
-//! A kind cluster in an engine: its configuration, creation, images, kubeconfig, end. Start at [`Cluster::create`].
+//! A kind cluster: its configuration, creation, images, kubeconfig. It ends with the Docker it is in. Start at [`Cluster::create`].
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use egress_component::{Host, Tool};
 use egress_image::Archive;
+use serde_json::{Value, json};
 
-use crate::door::Door;
-use crate::engine::{Engine, Phase, Phases};
+use crate::docker::Docker;
+use crate::door::{Dialer, Door};
+use crate::engine::{Phase, Phases};
 use crate::error::Error;
+use crate::servers::{OUTSIDE, PODS};
 use crate::tool;
 
 /// A slow machine takes a minute.
@@ -21,34 +24,73 @@ const COMMAND: Duration = Duration::from_secs(300);
 pub struct ClusterOptions {
     /// Its name, as `kind get clusters` shows it.
     pub name: String,
-    /// The node's image, present in the engine.
-    pub image: String,
-    /// kind's configuration; [`config`] gives the one that our own node image needs.
+    /// The node's image; kind's own choice without one.
+    pub image: Option<String>,
+    /// kind's configuration; [`config`] gives the usual one.
     pub config: String,
-    /// How long kind waits for the node to be ready.
+    /// How long the node may take to be ready.
     pub wait: Duration,
 }
 
-/// kind's configuration for our own node image: one node; the pod network is in the image; no CoreDNS, since DNS is this
-/// project's own; the kubelet runs on control groups of version 1 too.
+/// kind's configuration: one node; the pod network is this project's ([`Cluster::create`] gives it to the node); no CoreDNS,
+/// since DNS is this project's own; on control groups of version 1 the kubelet is told to bear them.
 #[must_use]
-pub fn config() -> String {
-    "\
+pub fn config(cgroup_v1: bool) -> String {
+    let mut text = format!(
+        "\
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 networking:
   disableDefaultCNI: true
-  podSubnet: 10.244.0.0/16
+  podSubnet: {PODS}
   serviceSubnet: 10.96.0.0/16
 kubeadmConfigPatches:
-- |
-  kind: KubeletConfiguration
-  failCgroupV1: false
 - |
   kind: InitConfiguration
   skipPhases: [preflight, addon/coredns]
 "
-    .to_owned()
+    );
+    if cgroup_v1 {
+        text.push_str("- |\n  kind: KubeletConfiguration\n  failCgroupV1: false\n");
+    }
+    text
+}
+
+/// Where pods get their addresses; kind's default range, of which the first node has the first 256.
+const POD_RANGE: &str = "10.244.0.0/24";
+
+/// The network of pods: routed veth pairs. Nothing is masqueraded, so whoever a pod reaches sees the pod's own address;
+/// whoever is outside needs a route back.
+fn pod_network() -> Value {
+    json!({
+        "cniVersion": "1.0.0",
+        "name": "pods",
+        "plugins": [
+            {
+                "type": "ptp",
+                "ipMasq": false,
+                "mtu": 1500,
+                "ipam": {
+                    "type": "host-local",
+                    "dataDir": "/run/cni-ipam-state",
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                    "ranges": [[{"subnet": POD_RANGE}]],
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    })
+}
+
+/// Gives a node the pod network and closes the pods' way out; both before the first pod that needs a network. What is not
+/// for the servers or for other pods is refused at once, as where there is no route: pilot-agent alone asks for the
+/// address of a cloud's metadata server at every start.
+fn node_script() -> String {
+    format!(
+        "cat >/etc/cni/net.d/10-pods.conflist <<'EOF'\n{}\nEOF\n\
+         iptables -w -I FORWARD -s {PODS} -o eth0 ! -d {OUTSIDE} -j REJECT --reject-with icmp-net-unreachable\n",
+        pod_network(),
+    )
 }
 
 /// A kind cluster of this process.
@@ -58,45 +100,63 @@ pub struct Cluster {
     kind: PathBuf,
     host: Host,
     kubeconfig: PathBuf,
-    _door: Door,
+    _door: Option<Door>,
 }
 
 impl Cluster {
-    /// Creates a cluster and opens a door to its API server.
+    /// Creates a cluster, and opens a door to its API server where one is needed. The node may not be ready yet.
     ///
     /// # Errors
     /// Where one of that name exists, or creation fails; then nothing of it is left.
-    pub async fn create(engine: &Engine, kind: &Path, options: &ClusterOptions) -> Result<(Self, Phases), Error> {
-        let host = engine.environment().with("KIND_EXPERIMENTAL_PROVIDER", "docker");
+    pub async fn create(docker: &Docker, kind: &Path, options: &ClusterOptions) -> Result<(Self, Phases), Error> {
+        let host = docker.environment();
         let run = async |args: &[&str], what: &str, limit: Duration| {
             let tool = Tool::new(kind, &host).args(args.iter().copied());
-            tool::run(&tool, what, limit, "see kind's message; the engine has only images that were loaded into it")
+            tool::run(&tool, what, limit, "see kind's message; an own engine has only images that were loaded into it")
                 .await
         };
         let existing = run(&["get", "clusters", "--quiet"], "listing kind clusters", COMMAND).await?;
         if existing.lines().any(|line| line.trim() == options.name) {
             return Err(Error::Taken { name: options.name.clone() });
         }
-        let dir = engine.folder().join("clusters");
+        if let Docker::Machine(machine) = docker {
+            machine.own()?;
+        }
+        let dir = docker.folder().join("clusters");
         std::fs::create_dir_all(&dir).map_err(Error::io("make", &dir))?;
         let (config, inner) = (dir.join(format!("{}.yaml", options.name)), dir.join(format!("{}.inner", options.name)));
         std::fs::write(&config, &options.config).map_err(Error::io("write", &config))?;
         let start = Instant::now();
         let (config, inner_path) = (config.display().to_string(), inner.display().to_string());
-        let wait = format!("{}s", options.wait.as_secs());
-        let mut create = vec!["create", "cluster", "--name", &options.name, "--image", &options.image];
-        create.extend(["--config", &config, "--kubeconfig", &inner_path, "--wait", &wait]);
-        run(&create, "creating the kind cluster", CREATE).await?;
+        let mut create = vec!["create", "cluster", "--name", &options.name];
+        create.extend(options.image.iter().flat_map(|image| ["--image", image]));
+        create.extend(["--config", &config, "--kubeconfig", &inner_path]);
+        run(&create, "creating the kind cluster", options.wait.max(CREATE)).await?;
         let phases = vec![Phase { name: "kind create cluster".to_owned(), took: start.elapsed() }];
-        let kubeconfig = dir.join(format!("{}.kubeconfig", options.name));
-        let door = open_door(engine, &options.name, &inner, &kubeconfig).await?;
-        Ok((Self { name: options.name.clone(), kind: kind.to_owned(), host, kubeconfig, _door: door }, phases))
+        let (kubeconfig, door) = match docker.dialer() {
+            Some(dialer) => {
+                let outer = dir.join(format!("{}.kubeconfig", options.name));
+                let door = open_door(dialer, &options.name, &inner, &outer).await?;
+                (outer, Some(door))
+            }
+            None => (inner, None),
+        };
+        let cluster = Self { name: options.name.clone(), kind: kind.to_owned(), host, kubeconfig, _door: door };
+        let set_up = ["exec", &cluster.node(), "sh", "-euc", &node_script()];
+        docker.run("setting up the pod network", &set_up).await?;
+        Ok((cluster, phases))
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The container that is its node.
+    #[must_use]
+    pub fn node(&self) -> String {
+        format!("{}-control-plane", self.name)
     }
 
     /// An administrator's kubeconfig that works from this machine as long as this process lives.
@@ -117,16 +177,6 @@ impl Cluster {
         Ok(Phase { name: format!("kind load {file}"), took: start.elapsed() })
     }
 
-    /// Removes it.
-    ///
-    /// # Errors
-    /// Where kind fails.
-    pub async fn delete(self) -> Result<(), Error> {
-        let kubeconfig = self.kubeconfig.with_extension("inner").display().to_string();
-        let args = ["delete", "cluster", "--name", &self.name, "--kubeconfig", &kubeconfig];
-        self.kind(&args, "deleting the kind cluster").await.map(|_| ())
-    }
-
     async fn kind(&self, args: &[&str], what: &str) -> Result<String, Error> {
         let tool = Tool::new(&self.kind, &self.host).args(args.iter().copied());
         tool::run(&tool, what, COMMAND, "see kind's message").await
@@ -135,10 +185,10 @@ impl Cluster {
 
 /// Opens a door to the server that the kubeconfig names, and writes another kubeconfig that goes through it. The server's
 /// certificate is for 127.0.0.1, whatever the port.
-async fn open_door(engine: &Engine, name: &str, inner: &Path, outer: &Path) -> Result<Door, Error> {
+async fn open_door(dialer: &Dialer, name: &str, inner: &Path, outer: &Path) -> Result<Door, Error> {
     let text = std::fs::read_to_string(inner).map_err(Error::io("read", inner))?;
     let address = server(&text).ok_or_else(|| Error::Kubeconfig { name: name.to_owned() })?;
-    let door = Door::open(engine.dialer().clone(), address).await.map_err(Error::io("open a door for", inner))?;
+    let door = Door::open(dialer.clone(), address).await.map_err(Error::io("open a door for", inner))?;
     let text = text.replace(&format!("https://{address}"), &format!("https://127.0.0.1:{}", door.port()));
     write_private(outer, &text)?;
     Ok(door)
@@ -165,6 +215,20 @@ fn server(kubeconfig: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pod_traffic_keeps_its_address() {
+        let network = pod_network();
+        assert_eq!(network["plugins"][0]["ipMasq"], false);
+        assert_eq!(network["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], POD_RANGE);
+    }
+
+    #[test]
+    fn only_a_host_that_needs_it_has_the_kubelet_bear_old_control_groups() {
+        assert!(config(true).contains("failCgroupV1: false"));
+        // Older kubelets do not know the word.
+        assert!(!config(false).contains("failCgroupV1"));
+    }
 
     #[test]
     fn the_server_is_found_in_a_kubeconfig() {

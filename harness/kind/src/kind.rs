@@ -1,4 +1,4 @@
-//! Everything that a run on kind needs, in one engine: the cluster with its images and DNS, and the external servers.
+//! Everything that a run on kind needs: the cluster with its images and DNS, and the external servers.
 //!
 //! The mesh is installed by the caller, as on every kind of cluster. Start at [`Kind::start`].
 
@@ -9,29 +9,50 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use egress_component::{Cache, Host, Tool};
-use egress_image::{ImageProgress, Made};
+use egress_image::{Archive, ImageProgress};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::cluster::{Cluster, ClusterOptions, config};
+use crate::docker::Docker;
 use crate::engine::{Engine, Phase};
 use crate::error::Error;
-use crate::servers::Servers;
+use crate::machine::{Found, Machine};
+use crate::servers::{Control, Servers};
 use crate::tool;
 
 const COMMAND: Duration = Duration::from_secs(60);
+/// The cluster's name in an own engine, where it is alone.
+const NAME: &str = "egress";
+
+/// In which Docker.
+#[derive(Debug, Clone)]
+pub enum Where {
+    /// In an own engine, which also answers at this path: there `DOCKER_HOST` of this process leads.
+    Own(PathBuf),
+    /// In the machine's, to which `DOCKER_HOST` of this process leads.
+    Machine(Found),
+}
 
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct KindOptions {
-    /// The cluster's name.
-    pub name: String,
+    /// In which Docker.
+    pub docker: Where,
+    /// The cluster's name; one that no other has without it.
+    pub name: Option<String>,
     /// The program kind.
     pub kind: PathBuf,
     /// The program kubectl.
     pub kubectl: PathBuf,
-    /// The images.
-    pub images: Made,
+    /// The node's image; kind's own choice without one.
+    pub node: Option<String>,
+    /// kind's configuration; [`config`] without one.
+    pub config: Option<String>,
+    /// Archives for the Docker: the node's image and the servers'.
+    pub outside: Vec<Archive>,
+    /// Archives for the node.
+    pub inside: Vec<Archive>,
     /// Objects of the DNS server, as YAML.
     pub dns: String,
     /// How long the node, and then the DNS server, may take to be ready.
@@ -41,7 +62,7 @@ pub struct KindOptions {
 /// A running cluster with its outside.
 #[derive(Debug)]
 pub struct Kind {
-    engine: Engine,
+    docker: Docker,
     cluster: Cluster,
     servers: Servers,
     kubectl: PathBuf,
@@ -50,7 +71,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Starts engine, cluster, DNS and servers. `phase` hears what took how long.
+    /// Starts an engine where one is wanted, cluster, DNS and servers. `phase` hears what took how long.
     ///
     /// # Errors
     /// The first thing that fails; then nothing is left.
@@ -60,16 +81,23 @@ impl Kind {
         progress: &dyn ImageProgress,
         phase: &(dyn Fn(&Phase) + Send + Sync),
     ) -> Result<Self, Error> {
-        let start = Instant::now();
-        let engine = Engine::start(cache, host, progress).await?;
-        phase(&Phase { name: "Docker engine".to_owned(), took: start.elapsed() });
-        match Self::fill(&engine, host, options, phase).await {
+        let docker = match &options.docker {
+            Where::Own(path) => {
+                let start = Instant::now();
+                let engine = Engine::start(cache, host, progress).await?;
+                engine.answer_at(path)?;
+                phase(&Phase { name: "Docker engine".to_owned(), took: start.elapsed() });
+                Docker::Own(engine)
+            }
+            Where::Machine(found) => Docker::Machine(Machine::start(host, found, options.name.as_deref()).await?),
+        };
+        match Self::fill(&docker, host, options, phase).await {
             Ok((cluster, servers, deaths)) => {
                 let (kubectl, host) = (options.kubectl.clone(), host.clone());
-                Ok(Self { engine, cluster, servers, kubectl, host, deaths })
+                Ok(Self { docker, cluster, servers, kubectl, host, deaths })
             }
             Err(error) => {
-                if let Err(also) = engine.stop().await {
+                if let Err(also) = docker.stop().await {
                     tracing::warn!(%also, "after a start that failed");
                 }
                 Err(error)
@@ -78,41 +106,63 @@ impl Kind {
     }
 
     async fn fill(
-        engine: &Engine,
+        docker: &Docker,
         host: &Host,
         options: &KindOptions,
         phase: &(dyn Fn(&Phase) + Send + Sync),
     ) -> Result<(Cluster, Servers, Deaths), Error> {
-        let images = &options.images;
-        engine.load(&[&images.node, &images.mesh]).await?.iter().for_each(phase);
+        docker.load(&options.outside.iter().collect::<Vec<_>>()).await?.iter().for_each(phase);
+        let name = match docker {
+            Docker::Own(_) => options.name.as_deref().unwrap_or(NAME),
+            Docker::Machine(machine) => machine.cluster(),
+        };
         let create = ClusterOptions {
-            name: options.name.clone(),
-            image: images.node.references.first().cloned().unwrap_or_default(),
-            config: config(),
+            name: name.to_owned(),
+            image: options.node.clone(),
+            config: options.config.clone().unwrap_or_else(|| config(docker.cgroup_v1())),
             wait: options.timeout,
         };
-        let (cluster, phases) = Cluster::create(engine, &options.kind, &create).await?;
+        let (cluster, phases) = Cluster::create(docker, &options.kind, &create).await?;
         phases.iter().for_each(phase);
-        let loading = async { cluster.load(&images.mesh).await.inspect(|loaded| phase(loaded)) };
+        let kubectl = async |args: &[&str], what: &str| {
+            let tool = kubectl(&options.kubectl, host, &cluster).args(args.iter().copied());
+            tool::run(&tool, what, options.timeout + COMMAND, "see the message").await
+        };
+        let timeout = format!("--timeout={}s", options.timeout.as_secs());
+        let ready = async {
+            let start = Instant::now();
+            let ready = ["wait", "--for=condition=Ready", "nodes", "--all", &timeout];
+            let waited = kubectl(&ready, "waiting for the node").await;
+            let seconds = options.timeout.as_secs();
+            waited.map_err(|error| Error::NotReady { seconds, seen: error.to_string() })?;
+            phase(&Phase { name: "node ready".to_owned(), took: start.elapsed() });
+            Ok(())
+        };
+        let loading = async {
+            for archive in &options.inside {
+                phase(&cluster.load(archive).await?);
+            }
+            Ok::<_, Error>(())
+        };
         let serving = async {
             let start = Instant::now();
-            let servers = Servers::start(engine, &options.name).await?;
+            let servers = Servers::start(docker, &cluster).await?;
             phase(&Phase { name: "external servers".to_owned(), took: start.elapsed() });
             Ok(servers)
         };
-        let (_, servers) = tokio::try_join!(loading, serving)?;
+        let ((), (), servers) = tokio::try_join!(ready, loading, serving)?;
         let start = Instant::now();
-        let file = engine.folder().join("dns.yaml");
+        let file = docker.folder().join("dns.yaml");
         std::fs::write(&file, &options.dns).map_err(Error::io("write", &file))?;
-        let kubectl = async |args: &[&str]| {
-            let tool = kubectl(&options.kubectl, host, &cluster).args(args.iter().copied());
-            tool::run(&tool, "starting the DNS server", options.timeout + COMMAND, "see the message").await
-        };
-        kubectl(&["apply", "-f", &file.display().to_string()]).await?;
-        let timeout = format!("--timeout={}s", options.timeout.as_secs());
-        kubectl(&["rollout", "status", "--namespace", DNS_NAMESPACE, DNS_WORKLOAD, &timeout]).await?;
+        kubectl(&["apply", "-f", &file.display().to_string()], "starting the DNS server").await?;
+        let rollout = ["rollout", "status", "--namespace", DNS_NAMESPACE, DNS_WORKLOAD, &timeout];
+        if let Err(error) = kubectl(&rollout, "waiting for the DNS server").await {
+            let logs = ["logs", "--namespace", DNS_NAMESPACE, DNS_WORKLOAD, "--tail=20"];
+            let said = kubectl(&logs, "reading the DNS server's log").await.unwrap_or_else(|error| error.to_string());
+            return Err(Error::Dns { why: error.to_string(), said: said.trim().to_owned() });
+        }
         phase(&Phase { name: "DNS".to_owned(), took: start.elapsed() });
-        let deaths = Deaths::watch(engine)?;
+        let deaths = Deaths::watch(docker, &cluster)?;
         Ok((cluster, servers, deaths))
     }
 
@@ -122,16 +172,16 @@ impl Kind {
         self.cluster.kubeconfig()
     }
 
-    /// The folder with the daemon's log.
+    /// The folder with the daemon's log, where it is ours to read.
     #[must_use]
-    pub fn logs(&self) -> PathBuf {
-        self.engine.run_folder()
+    pub fn logs(&self) -> Option<PathBuf> {
+        self.docker.logs()
     }
 
-    /// The control socket of the external servers.
+    /// Where the external servers are controlled.
     #[must_use]
-    pub fn servers(&self) -> PathBuf {
-        self.servers.socket()
+    pub fn servers(&self) -> Control {
+        self.servers.control()
     }
 
     /// Gives the servers exactly these addresses, and DNS exactly these external names (as JSON; see `egress-dns`); both
@@ -140,7 +190,7 @@ impl Kind {
     /// # Errors
     /// Where a container is gone or refuses.
     pub async fn set_outside(&self, addresses: &[Ipv4Addr], names: &str) -> Result<(), Error> {
-        self.servers.set_addresses(&self.engine, addresses).await?;
+        self.servers.set_addresses(&self.docker, addresses).await?;
         let tool = kubectl(&self.kubectl, &self.host, &self.cluster).args([
             "exec",
             "--namespace",
@@ -167,7 +217,8 @@ impl Kind {
     pub async fn stop(self) -> Result<(), Error> {
         drop(self.deaths);
         drop(self.cluster);
-        self.engine.stop().await
+        let servers = self.servers.stop().await;
+        self.docker.stop().await.and(servers)
     }
 }
 
@@ -188,21 +239,29 @@ struct Deaths {
 }
 
 impl Deaths {
-    fn watch(engine: &Engine) -> Result<Self, Error> {
-        let docker = engine.docker_program();
-        let mut child = Command::new(&docker)
+    fn watch(docker: &Docker, cluster: &Cluster) -> Result<Self, Error> {
+        let program = docker.program();
+        let environment = docker.environment();
+        let mut command = Command::new(&program);
+        for name in ["DOCKER_HOST", "DOCKER_CONFIG"] {
+            if let Some(value) = environment.get(name) {
+                command.env(name, value);
+            }
+        }
+        let (node, servers) = (cluster.node(), format!("{}-external-servers", cluster.name()));
+        let mut child = command
             .args(["events", "--filter", "type=container", "--filter", "event=die"])
+            .args(["--filter", &format!("container={node}"), "--filter", &format!("container={servers}")])
             .args([
                 "--format",
                 "container {{.Actor.Attributes.name}} ended with exit code {{.Actor.Attributes.exitCode}}",
             ])
-            .env("DOCKER_HOST", engine.address())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .map_err(Error::io("run", &docker))?;
+            .map_err(Error::io("run", &program))?;
         let seen = Arc::new(Mutex::new(Vec::new()));
         if let Some(output) = child.stdout.take() {
             let seen = Arc::clone(&seen);

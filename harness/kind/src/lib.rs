@@ -1,25 +1,33 @@
-//! kind clusters without side effects on the machine: a contained Docker engine, clusters made in it, and a door through
-//! which a process of the host reaches them.
+//! kind clusters: in a contained Docker engine without side effects on the machine, or in the machine's own Docker; with
+//! external servers beside the nodes, and a kubeconfig that works from the machine.
 //!
-//! The engine ([`Engine`]) is a dockerd in network, mount and pid namespaces of its own that have only a loopback device
-//! and no way out; its programs come from Debian packages in the component cache, not from the machine. It ends with the
-//! process that started it, however that ends; [`sweep`] removes what a killed one left. What this crate never does:
-//! decide which images or scenarios there are.
+//! An own engine ([`Engine`]) is a dockerd in network, mount and pid namespaces of its own that have only a loopback device
+//! and no way out; its programs come from Debian packages in the component cache. It ends with the process that started it,
+//! however that ends. In the machine's Docker ([`Machine`]) pods have no way out either, but for the servers. [`sweep`]
+//! removes what a killed owner left. What this crate never does: decide which images or scenarios there are.
 //!
-//! Linux, root. Start at [`Kind::start`]; its parts are [`Engine`], [`Cluster`] and [`Servers`].
+//! Linux; an own engine needs root. Start at [`Kind::start`]; its parts are [`Docker`], [`Cluster`] and [`Servers`].
 
 mod cluster;
+mod docker;
 mod door;
 mod engine;
 mod error;
 mod kind;
+mod machine;
 mod servers;
+mod state;
+mod sweep;
+mod sysctls;
 mod tool;
 mod wait;
 
 pub use cluster::{Cluster, ClusterOptions, config};
+pub use docker::Docker;
 pub use door::{Dialer, Door};
-pub use engine::{ENGINE_ROOT, Engine, Phase, Phases, Swept, sweep};
+pub use engine::{ENGINE_ROOT, Engine, Phase, Phases};
 pub use error::Error;
-pub use kind::{Kind, KindOptions};
-pub use servers::{OUTSIDE, Servers};
+pub use kind::{Kind, KindOptions, Where};
+pub use machine::{Found, Machine};
+pub use servers::{Control, OUTSIDE, Servers};
+pub use sweep::{Swept, sweep};

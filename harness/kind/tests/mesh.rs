@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use egress_component::{Cache, Host, PinFiles, Pins, ProgramName, Store, Tool};
 use egress_image::{CLIENT, Images, Made, OwnPrograms, Silent};
-use egress_kind::{Cluster, ClusterOptions, Engine, Phase};
+use egress_kind::{Cluster, ClusterOptions, Docker, Engine, Phase};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Set in the child of the second test: it starts an engine with a node container, says so, and waits to be killed.
@@ -119,7 +119,7 @@ async fn victim() -> Result<std::convert::Infallible> {
     engine.load(&[&made.node]).await?;
     let options = options(&made);
     println!("{} {}", engine.name(), engine.folder().display());
-    let _cluster = Cluster::create(&engine, programs.path(&ProgramName::KIND), &options).await?;
+    let _cluster = Cluster::create(&Docker::Own(engine), programs.path(&ProgramName::KIND), &options).await?;
     println!("ready");
     std::future::pending().await
 }
@@ -185,8 +185,8 @@ async fn until(limit: Duration, mut look: impl FnMut() -> bool) -> bool {
 fn options(made: &Made) -> ClusterOptions {
     ClusterOptions {
         name: "egress-test".to_owned(),
-        image: made.node.references[0].clone(),
-        config: egress_kind::config(),
+        image: made.node.references.first().cloned(),
+        config: egress_kind::config(!Path::new("/sys/fs/cgroup/cgroup.controllers").exists()),
         wait: Duration::from_secs(180),
     }
 }
@@ -212,13 +212,14 @@ async fn run() -> Result<()> {
     let start = Instant::now();
     let engine = Engine::start(&images.cache, &images.host, &Silent).await?;
     took("engine", start);
-    let result = in_engine(&engine, &made, &programs).await;
+    let (name, folder, log) = (engine.name(), engine.folder().to_owned(), engine.run_folder().join("dockerd.log"));
+    let docker = Docker::Own(engine);
+    let result = in_engine(&docker, &made, &programs).await;
     if result.is_err() {
-        println!("{}", engine.log());
+        println!("{}", std::fs::read_to_string(log).unwrap_or_default());
     }
-    let (name, folder) = (engine.name(), engine.folder().to_owned());
     let start = Instant::now();
-    let stopped = engine.stop().await;
+    let stopped = docker.stop().await;
     took("engine stop", start);
     result?;
     stopped?;
@@ -234,22 +235,19 @@ async fn run() -> Result<()> {
 
 /// Neither the engine nor a container in it has a way out: an address of nobody (RFC 5737) is refused by the first
 /// routing table, at once.
-async fn no_way_out(engine: &Engine, node: &str) -> Result<()> {
-    match engine.dialer().connect("192.0.2.1:80".parse()?).await {
+async fn no_way_out(docker: &Docker, image: &str, node: &str) -> Result<()> {
+    match docker.dialer().ok_or("an engine has a network of its own")?.connect("192.0.2.1:80".parse()?).await {
         Err(error) if error.kind() == std::io::ErrorKind::NetworkUnreachable => {}
         other => return Err(format!("from the engine: expected network unreachable, got {other:?}").into()),
     }
     let script = "curl -sS -m 10 http://192.0.2.1/ 2>&1; echo exit=$?";
-    let seen = engine.docker("trying to leave", &["exec", node, "sh", "-c", script]).await?;
+    let seen = docker.run("trying to leave", &["exec", node, "sh", "-c", script]).await?;
     // 7 is a failure to connect; 28 would be a packet that went somewhere.
     if !seen.contains("exit=7") {
         return Err(format!("from the node: expected no route, got {seen}").into());
     }
-    let links = engine
-        .docker(
-            "listing links",
-            &["run", "--rm", "--network", "host", "--entrypoint", "ls", egress_image::SERVER, "/sys/class/net"],
-        )
+    let links = docker
+        .run("listing links", &["run", "--rm", "--network", "host", "--entrypoint", "ls", image, "/sys/class/net"])
         .await?;
     let foreign: Vec<&str> = links
         .split_whitespace()
@@ -260,11 +258,12 @@ async fn no_way_out(engine: &Engine, node: &str) -> Result<()> {
     if foreign.is_empty() { Ok(()) } else { Err(format!("devices of the machine in the engine: {foreign:?}").into()) }
 }
 
-async fn in_engine(engine: &Engine, made: &Made, programs: &egress_component::Programs) -> Result<()> {
-    print(&engine.load(&[&made.node, &made.mesh]).await?);
-    let (cluster, phases) = Cluster::create(engine, programs.path(&ProgramName::KIND), &options(made)).await?;
+async fn in_engine(docker: &Docker, made: &Made, programs: &egress_component::Programs) -> Result<()> {
+    print(&docker.load(&[&made.node]).await?);
+    let options = options(made);
+    let (cluster, phases) = Cluster::create(docker, programs.path(&ProgramName::KIND), &options).await?;
     print(&phases);
-    no_way_out(engine, "egress-test-control-plane").await?;
+    no_way_out(docker, &made.node.references[0], &cluster.node()).await?;
     let result = in_cluster(&cluster, made, programs).await;
     if result.is_err() {
         let tools = tools(&cluster, programs);
@@ -272,9 +271,6 @@ async fn in_engine(engine: &Engine, made: &Made, programs: &egress_component::Pr
             println!("{}", tools.kubectl(args).await.unwrap_or_default());
         }
     }
-    let start = Instant::now();
-    cluster.delete().await?;
-    took("kind delete cluster", start);
     result
 }
 
@@ -288,7 +284,9 @@ fn tools(cluster: &Cluster, programs: &egress_component::Programs) -> Tools {
 
 async fn in_cluster(cluster: &Cluster, made: &Made, programs: &egress_component::Programs) -> Result<()> {
     let tools = tools(cluster, programs);
-    print(&[cluster.load(&made.mesh).await?]);
+    for archive in [&made.mesh, &made.own] {
+        print(&[cluster.load(archive).await?]);
+    }
     let start = Instant::now();
     let dns = fixtures().join("workloads/dns.yaml").display().to_string();
     tools.kubectl(&["apply", "-f", &dns]).await?;

@@ -53,17 +53,13 @@ pub fn pinned_istio() -> Result<String, EnvironmentError> {
     pin.map(|p| p.version().to_owned()).ok_or_else(|| EnvironmentError::new("no pin for pilot-discovery"))
 }
 
-/// Opens the store for images: everything in [`egress_image::PROGRAMS`] and istioctl, this project's own static programs,
-/// and the cache.
-/// What is missing is built.
+/// Opens the store for images: these programs, this project's own static ones, and the cache. What is missing is built.
 ///
 /// # Errors
 /// [`EnvironmentError`] when a component or one of the own programs cannot be had.
-pub async fn images(console: &Console) -> Result<Images, EnvironmentError> {
+pub async fn images(wanted: &[ProgramName], console: &Console) -> Result<Images, EnvironmentError> {
     let store = store()?;
-    let mut wanted = egress_image::PROGRAMS.to_vec();
-    wanted.push(ProgramName::ISTIOCTL);
-    let programs = store.ensure(&wanted, console).await.map_err(|e| EnvironmentError::of(&e))?;
+    let programs = store.ensure(wanted, console).await.map_err(|e| EnvironmentError::of(&e))?;
     let host = store.host().clone();
     let own = OwnPrograms::ensure(&host, console).await.map_err(|e| EnvironmentError::of(&e))?;
     Ok(Images { cache: store.cache().clone(), host, programs, own, progress: Arc::new(console.clone()) })

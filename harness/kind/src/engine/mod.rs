@@ -7,8 +7,6 @@
 
 mod cgroups;
 mod data;
-mod state;
-mod sysctls;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -24,9 +22,9 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::door::Dialer;
 use crate::error::Error;
-use crate::{tool, wait};
+use crate::state::StateDir;
+use crate::{sweep, tool, wait};
 use data::Data;
-use state::StateDir;
 
 /// The engine's programs.
 pub const ENGINE_ROOT: Root = Root {
@@ -46,6 +44,8 @@ pub const ENGINE_ROOT: Root = Root {
     script: "mkdir -p mnt/host engine\n",
 };
 
+/// Engines' folders begin with this.
+pub(crate) const PREFIX: &str = "engine-";
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 /// For `docker load` of more than a gigabyte on a slow disk.
@@ -87,10 +87,10 @@ impl Engine {
         if uid != 0 {
             return Err(Error::NotRoot { uid });
         }
-        sweep()?;
+        sweep::sweep()?;
         let programs = ENGINE_ROOT.folder(cache, host, progress).await?;
         let data = Data::take(cache, &programs)?;
-        let state = StateDir::create()?;
+        let state = StateDir::create(PREFIX)?;
         let run = state.path().join("run");
         std::fs::create_dir(&run).map_err(Error::io("make", &run))?;
         let main = run.join("main.sh");
@@ -201,6 +201,14 @@ impl Engine {
         tool::run(&tool, what, limit, "see the message, and the daemon's log beside its socket").await
     }
 
+    /// Makes the engine answer at this path, too: a place that was known before it started.
+    ///
+    /// # Errors
+    /// Where something is there already.
+    pub fn answer_at(&self, path: &Path) -> Result<(), Error> {
+        std::os::unix::fs::symlink(self.socket(), path).map_err(Error::io("make", path))
+    }
+
     /// Loads these archives, unless they are loaded, and removes the images of others.
     ///
     /// # Errors
@@ -222,12 +230,6 @@ impl Engine {
             self.data.set_loaded(&loaded)?;
         }
         Ok(phases)
-    }
-
-    /// What the daemon has said since its start.
-    #[must_use]
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.run_folder().join("dockerd.log")).unwrap_or_default()
     }
 
     /// Removes all containers, stops the daemon so that its images can be used again, and checks that nothing is left.
@@ -327,33 +329,9 @@ async fn ping(socket: &Path) -> std::io::Result<()> {
     }
 }
 
-/// What a sweep found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Folders of dead engines that are gone.
-    pub removed: Vec<PathBuf>,
-    /// What could not be removed or put back.
-    pub left: Vec<String>,
-}
-
-/// Removes what killed engines left: folders, control groups, changed kernel settings. (Their processes, mounts,
-/// networks and firewall rules died with their namespaces.)
-///
-/// # Errors
-/// Where the folder of all engines cannot be used.
-pub fn sweep() -> Result<Swept, Error> {
-    let mut swept = Swept::default();
-    let settings = state::for_each_dead(|path| {
-        let groups = cgroups::remove(&state::name_of(path));
-        swept.left.extend(groups.iter().map(|path| path.display().to_string()));
-        // A group that still has processes: the kernel is not done with them yet. The folder stays, for the next sweep.
-        if groups.is_empty() {
-            match std::fs::remove_dir_all(path) {
-                Ok(()) => swept.removed.push(path.to_owned()),
-                Err(error) => swept.left.push(format!("{}: {error}", path.display())),
-            }
-        }
-    })?;
-    swept.left.extend(settings);
-    Ok(swept)
+/// Removes what a killed owner left of an engine besides its folder, and gives what cannot be removed yet: a control group
+/// that still has processes, because the kernel is not done with them. (Processes, mounts, networks and firewall rules died
+/// with their namespaces.)
+pub(crate) fn remove_dead(name: &str) -> Vec<String> {
+    cgroups::remove(name).iter().map(|path| path.display().to_string()).collect()
 }

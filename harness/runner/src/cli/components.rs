@@ -31,7 +31,7 @@ enum Action {
     Build,
     /// Make the images of a kind cluster without a registry: node, Istio, client, DNS and external servers
     Images {
-        /// Copy the archives (node.tar, mesh.tar) into this folder, for `docker load` or `kind load image-archive`
+        /// Copy the archives (node.tar, mesh.tar, own.tar) into this folder, for `docker load` or `kind load image-archive`
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
@@ -79,14 +79,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 async fn images(output: Option<&Path>) -> Result<ExitCode, Failure> {
     let console = Console::new();
-    let making = async { components::images(&console).await?.ensure().await.map_err(|e| EnvironmentError::of(&e)) };
+    let making = async {
+        components::images(&egress_image::PROGRAMS, &console)
+            .await?
+            .ensure()
+            .await
+            .map_err(|e| EnvironmentError::of(&e))
+    };
     let made = tokio::select! {
         made = making => made,
         () = interrupted() => return Err(Failure::Interrupted),
     };
     console.finish();
     let made = made?;
-    for archive in [&made.node, &made.mesh] {
+    for archive in [&made.node, &made.mesh, &made.own] {
         let mut path = archive.path.clone();
         if let Some(dir) = output {
             path = dir.join(archive.path.file_name().unwrap_or_default());

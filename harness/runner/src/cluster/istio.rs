@@ -22,14 +22,14 @@ pub const ISTIOD_LABEL: [&str; 2] = ["app", "istiod"];
 /// Selects the egress gateway's pods.
 pub const GATEWAY_SELECTOR: &str = "istio=egressgateway";
 
-/// Runs `istioctl install` with a profile and overlays, and waits as istioctl does until it is ready.
+/// Runs `istioctl install` with a profile and overlays and further settings, and waits as istioctl does until it is ready.
 ///
 /// # Errors
 /// [`EnvironmentError`] with istioctl's own last lines.
 pub async fn install(
     istioctl: &Path,
     kubeconfig: &Path,
-    files: &[PathBuf],
+    (files, settings): (&[PathBuf], &[String]),
     bound: Duration,
 ) -> Result<(), EnvironmentError> {
     let mut command = Command::new(istioctl);
@@ -37,6 +37,9 @@ pub async fn install(
     command.arg("--readiness-timeout").arg(format!("{}s", bound.as_secs()));
     for file in files {
         command.arg("-f").arg(file);
+    }
+    for setting in settings {
+        command.arg("--set").arg(setting);
     }
     let output = run(command, "istioctl install", bound + Duration::from_secs(10)).await?;
     if output.status.success() {

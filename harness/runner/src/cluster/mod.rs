@@ -74,6 +74,11 @@ pub trait Provider: Send + Sync {
     /// IstioOperator files (paths below `fixtures/mesh/`) that this kind's data plane needs beside a profile.
     fn overlays(&self) -> &'static [&'static str];
 
+    /// Settings of the installation beside the files, as `istioctl install --set` takes them.
+    fn settings(&self) -> &[String] {
+        &[]
+    }
+
     /// Addresses that external servers may have. They are the same in all clusters that we make, so that reports can be
     /// compared line by line.
     fn address_pool(&self) -> Vec<Ipv4Addr> {
@@ -86,7 +91,7 @@ pub trait Provider: Send + Sync {
     }
 
     /// What this cluster can do, by the words of a scenario's `requires`.
-    fn capabilities(&self) -> &'static [Capability] {
+    fn capabilities(&self) -> &[Capability] {
         &MADE_HERE
     }
 

@@ -39,7 +39,7 @@ pub async fn install(
             .map_err(|e| EnvironmentError::new(format!("{} cannot be written: {e}", path.display())))?;
         files.push(path);
     }
-    istio::install(istioctl, provider.kubeconfig(), &files, timeout).await
+    istio::install(istioctl, provider.kubeconfig(), (&files, provider.settings()), timeout).await
 }
 
 /// Waits until istiod's own mesh configuration says what the profile asks for.

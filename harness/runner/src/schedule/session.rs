@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::engine;
 use super::stage::Stage;
 use super::world::World;
-use crate::cluster::kind::KindStart;
+use crate::cluster::kind::{KindChoice, KindStart};
 use crate::cluster::objects::Objects;
 use crate::cluster::saved::Shelf;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
@@ -34,6 +34,8 @@ use crate::supervisor::protocol::{ClusterStart, Fate, Grant, Purpose, Start, Wan
 pub struct SessionOptions {
     /// Which kind of cluster.
     pub cluster: ClusterKind,
+    /// How a kind cluster is wanted.
+    pub kind: KindChoice,
     /// The profile that comes up first, if the mesh is not up yet.
     pub profile: String,
     /// How long each step of the mesh's start may take.
@@ -74,8 +76,8 @@ pub struct Worker {
 }
 
 /// Makes what a kind of cluster is made of, as far as it is missing. Beside it come the programs for people.
-async fn prepare(cluster: ClusterKind, console: &Console) -> Result<(ClusterStart, Programs), EnvironmentError> {
-    match cluster {
+async fn prepare(options: &SessionOptions, console: &Console) -> Result<(ClusterStart, Programs), EnvironmentError> {
+    match options.cluster {
         ClusterKind::Sandbox => {
             preflight()?;
             let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| EnvironmentError::of(&e))?;
@@ -84,7 +86,7 @@ async fn prepare(cluster: ClusterKind, console: &Console) -> Result<(ClusterStar
             Ok((ClusterStart::Sandbox { programs: sandbox::programs(&programs), kubernetes_version }, programs))
         }
         ClusterKind::Kind => {
-            let start = KindStart::prepare(console).await?;
+            let start = KindStart::prepare(&options.kind, console).await?;
             let people = [ProgramName::KUBECTL, ProgramName::ISTIOCTL];
             let programs = store()?.ensure(&people, console).await.map_err(|e| EnvironmentError::of(&e))?;
             Ok((ClusterStart::Kind(start), programs))
@@ -100,7 +102,7 @@ impl Session {
     /// # Errors
     /// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
     pub async fn join(options: &SessionOptions, plan: &WorldPlan, console: &Console) -> Result<Self, EnvironmentError> {
-        let (cluster, programs) = prepare(options.cluster, console).await?;
+        let (cluster, programs) = prepare(options, console).await?;
         let shelf = Shelf::in_cache(store()?.cache().dir());
         let start = Start {
             cluster,

@@ -17,7 +17,7 @@ use egress_sandbox::state;
 use tokio::net::UnixStream;
 
 use super::SUPERVISOR;
-use super::protocol::Start;
+use super::protocol::{ClusterStart, Start};
 use crate::cluster::EnvironmentError;
 
 const PREFIX: &str = "mesh-";
@@ -100,6 +100,9 @@ impl Home {
         // The listening socket is its standard input: whoever connects from now on waits for it, and none is missed.
         let mut command = Command::new("/proc/self/exe");
         command.arg0("egress-supervisor").arg(SUPERVISOR).arg(&self.path).current_dir("/");
+        if let ClusterStart::Kind(kind) = &start.cluster {
+            command.env("DOCKER_HOST", kind.docker_host(&self.path));
+        }
         command.stdin(OwnedFd::from(listener)).stdout(log).stderr(Stdio::from(errors)).process_group(0);
         let child =
             command.spawn().map_err(|e| EnvironmentError::new(format!("no supervisor could be started: {e}")))?;

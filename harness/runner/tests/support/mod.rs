@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use egress_conformance::cluster::MADE_HERE;
+use egress_conformance::cluster::kind::KindChoice;
 use egress_conformance::cluster::preflight;
 use egress_conformance::components;
 use egress_conformance::progress::{Console, Quiet};
@@ -27,6 +28,7 @@ pub(crate) struct Mesh {
     /// What may be run.
     pub(crate) plan: Plan,
     cluster: ClusterKind,
+    kind: KindChoice,
     runtime: Runtime,
     session: Mutex<Option<Arc<Session>>>,
     console: Console,
@@ -37,10 +39,13 @@ impl Mesh {
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
         let cluster = cluster()?;
         let istio = components::pinned_istio().map_err(|e| e.to_string())?;
-        let circumstances =
-            Circumstances { capabilities: MADE_HERE.into(), istio: Some(istio), cluster: Some(cluster) };
+        let kind = KindChoice::from_env()?;
+        let capabilities = if cluster == ClusterKind::Kind { kind.capabilities() } else { MADE_HERE.into() };
+        let capabilities = capabilities.into_iter().collect();
+        let circumstances = Circumstances { capabilities, istio: Some(istio), cluster: Some(cluster) };
         Ok(Arc::new(Self {
             cluster,
+            kind,
             plan: plan(set, &Selection::default(), &circumstances).map_err(|e| e.render())?,
             runtime: Runtime::new().map_err(|e| e.to_string())?,
             session: Mutex::new(None),
@@ -63,6 +68,7 @@ impl Mesh {
         }
         let options = SessionOptions {
             cluster: self.cluster,
+            kind: self.kind.clone(),
             profile: profile.to_owned(),
             timeout: Duration::from_secs(180),
             purpose: Purpose::Test,

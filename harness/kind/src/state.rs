@@ -1,18 +1,18 @@
-//! An engine's folder on the host, and what happens to a dead one's. Liveness is a `flock` held for life, never a pid.
+//! A folder on the host for everything that a cluster's owner made, and what happens to a dead one's. Liveness is a `flock` held for life, never a pid.
 //! Start at [`StateDir::create`].
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::sysctls::Settings;
 use crate::error::Error;
+use crate::sysctls::Settings;
 
 const LOCK: &str = "owner.lock";
-/// The machine's settings before the first of the engines that live now.
+/// The machine's settings before the first of the owners that live now.
 const SETTINGS: &str = "sysctls.json";
 
-/// An engine's folder; its lock is held as long as this lives.
+/// An owner's folder; its lock is held as long as this lives.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -20,18 +20,17 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    pub(crate) fn create() -> Result<Self, Error> {
+    /// Makes one whose name begins with `prefix`.
+    pub(crate) fn create(prefix: &str) -> Result<Self, Error> {
         let root = root()?;
         let _quiet = guard(&root)?;
         let record = root.join(SETTINGS);
-        // One that is there is older: of an engine that lives, or that was killed and not swept yet.
+        // One that is there is older: of an owner that lives, or that was killed and not swept yet.
         if Settings::load(&record).is_none() {
             Settings::read()?.save(&record)?;
         }
-        let made = tempfile::Builder::new()
-            .prefix("engine-")
-            .tempdir_in(&root)
-            .map_err(Error::io("make a folder in", &root))?;
+        let made =
+            tempfile::Builder::new().prefix(prefix).tempdir_in(&root).map_err(Error::io("make a folder in", &root))?;
         let path = made.keep();
         let file = path.join(LOCK);
         let lock = File::create_new(&file).map_err(Error::io("create", &file))?;
@@ -39,7 +38,7 @@ impl StateDir {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Removes the folder, and puts the machine's settings back if this was the last engine. Gives what could not be done.
+    /// Removes the folder, and puts the machine's settings back if this was the last one. Gives what could not be done.
     pub(crate) fn remove(self) -> Result<Vec<String>, Error> {
         let root = root()?;
         let _quiet = guard(&root)?;
@@ -47,11 +46,16 @@ impl StateDir {
         settle(&root)
     }
 
+    /// The machine's settings before the first owner.
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        Settings::load(&self.path.parent()?.join(SETTINGS))
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The engine's name: that of the folder, in cgroups and messages.
+    /// The owner's name: that of the folder, in cgroups and messages.
     pub(crate) fn name(&self) -> String {
         name_of(&self.path)
     }
@@ -61,11 +65,13 @@ pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Calls `each` with the folders whose engine is dead, which should remove them; nobody makes one meanwhile. Then the
-/// machine's settings are put back if no engine lives; gives what could not be.
-pub(crate) fn for_each_dead(mut each: impl FnMut(&Path)) -> Result<Vec<String>, Error> {
+/// Calls `each` with the folders whose owner is dead, which should remove them; nobody makes one meanwhile. Then the
+/// machine's settings are put back if no owner lives; gives what could not be.
+/// `each` also hears what the settings were.
+pub(crate) fn for_each_dead(mut each: impl FnMut(&Path, Option<&Settings>)) -> Result<Vec<String>, Error> {
     let root = root()?;
     let _quiet = guard(&root)?;
+    let settings = Settings::load(&root.join(SETTINGS));
     for entry in std::fs::read_dir(&root).map_err(Error::io("read", &root))? {
         let path = entry.map_err(Error::io("read", &root))?.path();
         let dead = match File::open(path.join(LOCK)) {
@@ -74,13 +80,13 @@ pub(crate) fn for_each_dead(mut each: impl FnMut(&Path)) -> Result<Vec<String>, 
             Err(error) => error.kind() == std::io::ErrorKind::NotFound && path.is_dir(),
         };
         if dead {
-            each(&path);
+            each(&path, settings.as_ref());
         }
     }
     settle(&root)
 }
 
-/// Puts the machine's settings back, unless an engine's folder is left. Gives what could not be put back.
+/// Puts the machine's settings back, unless an owner's folder is left. Gives what could not be put back.
 fn settle(root: &Path) -> Result<Vec<String>, Error> {
     let mut entries = std::fs::read_dir(root).map_err(Error::io("read", root))?.filter_map(Result::ok);
     let record = root.join(SETTINGS);
@@ -103,7 +109,7 @@ fn guard(root: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// The folder above all engines' of this user, below `XDG_RUNTIME_DIR` or the temporary folder: its paths are short, as a
+/// The folder above all of this user, below `XDG_RUNTIME_DIR` or the temporary folder: its paths are short, as a
 /// socket's must be.
 fn root() -> Result<PathBuf, Error> {
     let uid = nix::unistd::geteuid().as_raw();

@@ -1,8 +1,8 @@
 //! Kernel settings of the whole machine that a node changes (kubelet: `vm.overcommit_memory`, `kernel.panic`,
 //! `kernel.panic_on_oops`; systemd: `fs.nr_open`,
-//! `fs.file-max`): recorded before an engine starts, put back when it is gone.
+//! `fs.file-max`): recorded before a node starts, put back when it is gone.
 //!
-//! Several engines may live at once, so the first one's record is everybody's: it lies beside their folders until the
+//! Several owners may live at once, so the first one's record is everybody's: it lies beside their folders until the
 //! last is gone (see `state`). Start at [`Settings::read`].
 
 use std::collections::BTreeMap;
@@ -52,16 +52,28 @@ impl Settings {
     /// Puts back what differs, and gives what could not be.
     pub(crate) fn restore(&self) -> Vec<String> {
         let mut failed = Vec::new();
-        for (name, value) in &self.0 {
-            let path = place(name);
-            let now = std::fs::read_to_string(&path).unwrap_or_default();
-            if now.trim() != value
-                && let Err(error) = std::fs::write(&path, value)
-            {
-                failed.push(format!("{} = {} (was {value}): {error}", path.display(), now.trim()));
+        for (path, value, now) in self.changed() {
+            if let Err(error) = std::fs::write(&path, value) {
+                failed.push(format!("{} = {now} (was {value}): {error}", path.display()));
             }
         }
         failed
+    }
+
+    /// A shell script that puts back what differs, for somebody who may: a node, of which the settings are the machine's.
+    /// None where nothing differs.
+    pub(crate) fn script(&self) -> Option<String> {
+        let lines = self.changed().map(|(path, value, _)| format!("echo '{value}' >'{}'\n", path.display()));
+        Some(lines.collect::<String>()).filter(|script| !script.is_empty())
+    }
+
+    /// Where, what it was, and what it is.
+    fn changed(&self) -> impl Iterator<Item = (PathBuf, &str, String)> {
+        self.0.iter().filter_map(|(name, value)| {
+            let path = place(name);
+            let now = std::fs::read_to_string(&path).unwrap_or_default().trim().to_owned();
+            (now != *value).then_some((path, value.as_str(), now))
+        })
     }
 }
 
@@ -79,5 +91,12 @@ mod tests {
         assert!(settings.0.contains_key("kernel/panic"));
         // As an ordinary user too: nothing is written where nothing differs.
         assert_eq!(settings.restore(), Vec::<String>::new());
+        assert_eq!(settings.script(), None);
+    }
+
+    #[test]
+    fn what_differs_is_put_back_by_a_script() {
+        let settings = Settings(BTreeMap::from([("kernel/panic".to_owned(), "-77".to_owned())]));
+        assert_eq!(settings.script().as_deref(), Some("echo '-77' >'/proc/sys/kernel/panic'\n"));
     }
 }
