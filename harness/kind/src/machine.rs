@@ -99,15 +99,19 @@ impl Found {
         if major.is_some_and(|major| major < oldest) {
             return Err(Error::Old { provider: provider.to_owned(), version, oldest });
         }
-        // A daemon on another machine has its folder there.
-        if let Ok(space) = nix::sys::statvfs::statvfs(Path::new(&root)) {
-            let free = space.blocks_available() * space.fragment_size();
-            if free < SPACE {
-                return Err(Error::Space { folder: root.into(), free_mib: free >> 20, needed_mib: SPACE >> 20 });
-            }
-        }
+        require_space(Path::new(&root))?;
         Ok(Self { provider: provider.to_owned(), program, address, cgroup_v1: cgroups.trim_start_matches('v') == "1" })
     }
+}
+
+/// Looks whether a node has room on the disk of a folder. A folder that is not here is a daemon's on another machine.
+pub(crate) fn require_space(folder: &Path) -> Result<(), Error> {
+    let Ok(disk) = nix::sys::statvfs::statvfs(folder) else { return Ok(()) };
+    let free = disk.blocks_available() * disk.fragment_size();
+    if free >= SPACE {
+        return Ok(());
+    }
+    Err(Error::Space { folder: folder.to_owned(), free_mib: free >> 20, needed_mib: SPACE >> 20 })
 }
 
 /// The machine's Docker with what this process makes in it.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use egress_image::SERVER;
 use testcontainers::bollard::models::{HostConfig, PortBinding};
-use testcontainers::core::Mount;
+use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 
@@ -61,7 +61,12 @@ impl Servers {
     pub async fn start(docker: &Docker, cluster: &Cluster) -> Result<Self, Error> {
         let name = format!("{}-external-servers", cluster.name());
         let (image, tag) = SERVER.rsplit_once(':').unwrap_or((SERVER, "latest"));
-        let request = GenericImage::new(image, tag)
+        let image = GenericImage::new(image, tag);
+        let image = match docker {
+            Docker::Own(_) => image,
+            Docker::Machine(_) => image.with_exposed_port(CONTROL_PORT.tcp()),
+        };
+        let request = image
             .with_container_name(&name)
             .with_network(NETWORK)
             .with_label(LABEL, cluster.name())

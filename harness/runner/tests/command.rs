@@ -45,6 +45,58 @@ fn what_does_not_exist_is_bad_usage_with_a_suggestion() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_mistake() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-conformance"));
+    command.args(["list", "-o", "json"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("the command starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the command ends");
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(141), ""));
+}
+
+/// What is wrong with a kind cluster that is asked for is told before anything is built.
+#[test]
+fn kind_says_what_is_missing() {
+    refused(&["run", "--engine", "machine"], &["--engine is for kind clusters", "--cluster kind"]);
+    refused(&["up", "--cluster", "kind", "--hub", "registry.example.com/istio"], &["--tag"]);
+    refused(&["run", "--cluster", "kind", "--engine", "mine"], &["own", "machine"]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let (text, gone) = (dir.path().join("text.tar"), dir.path().join("gone.tar"));
+    std::fs::write(&text, "this is no archive").expect("a file");
+    let (text, gone) = (text.display().to_string(), gone.display().to_string());
+    let socket = format!("unix://{}/docker.sock", dir.path().display());
+    let empty = dir.path().display().to_string();
+    let docker = dir.path().join("bin");
+    std::fs::create_dir(&docker).expect("a folder");
+    // Says what the real one says.
+    let script =
+        "#!/bin/sh\necho \"Cannot connect to the Docker daemon at $DOCKER_HOST. Is it running?\" >&2\nexit 1\n";
+    std::fs::write(docker.join("docker"), script).expect("a program");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(docker.join("docker"), mode).expect("its mode");
+    let docker = format!("{}:/usr/bin:/bin", docker.display());
+    let cases: [(&[&str], &str, &[&str]); 7] = [
+        (&["--image-archive", &text], &docker, &["text.tar", "docker save"]),
+        (&["--image-archive", &gone], &docker, &["gone.tar"]),
+        (&["--kind-config", &gone], &docker, &["gone.tar", "kind's configuration"]),
+        (&["--node-image", "kindest/node:v1.30.0"], &docker, &["kindest/node:v1.30.0", "--image-archive"]),
+        (&["--hub", "h", "--tag", "1"], &docker, &["h/pilot:1", "h/proxyv2:1", "--engine machine"]),
+        (&["--engine", "machine"], &empty, &["no program docker", "--engine own"]),
+        (&["--engine", "machine"], &docker, &["does not answer", &socket, "DOCKER_HOST"]),
+    ];
+    for (options, path, said) in cases {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_egress-conformance"));
+        command.args(["run", "--cluster", "kind"]).args(options).current_dir(root()).env("NO_COLOR", "1");
+        command.env("PATH", path).env("DOCKER_HOST", &socket).env_remove("KIND_EXPERIMENTAL_PROVIDER");
+        let output = command.output().expect("the command starts");
+        assert_eq!(output.status.code(), Some(3), "{options:?}: {}{}", out(&output), err(&output));
+        for text in said {
+            assert!(err(&output).contains(text), "{options:?} does not say {text:?}:\n{}", err(&output));
+        }
+    }
+}
+
+#[test]
 fn broken_scenarios_stop_a_run_before_anything_starts() {
     for case in std::fs::read_dir(root().join("fixtures/broken")).expect("the folder of broken fixtures") {
         let folder = case.expect("an entry").path().join("scenarios");

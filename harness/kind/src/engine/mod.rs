@@ -22,6 +22,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::door::Dialer;
 use crate::error::Error;
+use crate::machine::require_space;
 use crate::state::StateDir;
 use crate::{sweep, tool, wait};
 use data::Data;
@@ -78,15 +79,24 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Whether this user can have one, with room for a node: what costs nothing to ask before anything is built.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn preflight(cache: &Cache) -> Result<(), Error> {
+        let uid = nix::unistd::geteuid().as_raw();
+        if uid != 0 {
+            return Err(Error::NotRoot { uid });
+        }
+        require_space(cache.dir())
+    }
+
     /// Starts an engine and waits until it answers.
     ///
     /// # Errors
     /// Where this is not root, a package cannot be had, or the daemon does not come up.
     pub async fn start(cache: &Cache, host: &Host, progress: &dyn ImageProgress) -> Result<Self, Error> {
-        let uid = nix::unistd::geteuid().as_raw();
-        if uid != 0 {
-            return Err(Error::NotRoot { uid });
-        }
+        Self::preflight(cache)?;
         sweep::sweep()?;
         let programs = ENGINE_ROOT.folder(cache, host, progress).await?;
         let data = Data::take(cache, &programs)?;
@@ -164,6 +174,12 @@ impl Engine {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.state.path()
+    }
+
+    /// The file that names the engine's network namespace, for `nsenter --net=`.
+    #[must_use]
+    pub fn network(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.child.id().unwrap_or_default()).into()
     }
 
     /// Makes connections inside the engine's network.

@@ -80,9 +80,24 @@ pub(crate) fn usage(message: impl ToString) -> Failure {
     Failure::Usage(message.to_string())
 }
 
+/// A reader of standard output that has seen enough (`| head`) ends this process, as it would end one of C: without a word.
+/// What a run made is cleaned up by its supervisor, as after every end.
+fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // The words of `print!`, which has no other way to say it.
+        let said = panic.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to stdout") && said.contains("os error 32") {
+            std::process::exit(141);
+        }
+        usual(panic);
+    }));
+}
+
 /// Runs the command that the arguments ask for.
 #[must_use]
 pub fn main() -> ExitCode {
+    end_with_the_reader();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
 use egress_component::{Cache, Host, ProgramName};
 use egress_core::scenario::Capability;
 use egress_image::{Archive, CLIENT, HUB, Silent};
-use egress_kind::{Control, ENGINE_ROOT, Found, Kind, KindOptions, Phase, Where};
+use egress_kind::{Control, ENGINE_ROOT, Engine, Found, Kind, KindOptions, Phase, Where};
 use egress_sandbox::Names;
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
@@ -182,7 +182,10 @@ impl KindStart {
             require_all(choice, &outside, &inside)?;
         }
         let machine = match choice.engine {
-            EngineChoice::Own => None,
+            EngineChoice::Own => {
+                Engine::preflight(components::store()?.cache()).map_err(|e| EnvironmentError::of(&e))?;
+                None
+            }
             EngineChoice::Machine => Some(Found::look(&Host::current()).await.map_err(|e| EnvironmentError::of(&e))?),
         };
         let mut wanted = vec![ProgramName::KIND, ProgramName::KUBECTL];
