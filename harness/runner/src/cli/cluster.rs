@@ -1,12 +1,44 @@
-//! `--cluster`: which kind of cluster a command uses.
+//! `--cluster` and the `--*-version` options: which kind of cluster a command uses, and what it is made of.
 
-use egress_core::scenario::ClusterKind;
+use egress_component::Versions;
+use egress_core::scenario::{Circumstances, ClusterKind};
 
-#[derive(Debug, Clone, Copy, Default, clap::Args)]
+use super::{Failure, usage};
+
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct ClusterArguments {
     /// The kind of cluster
     #[arg(long, value_enum, default_value_t, env = "EGRESS_CLUSTER")]
     cluster: Choice,
+    #[command(flatten)]
+    versions: VersionArguments,
+}
+
+/// Versions other than the usual ones.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct VersionArguments {
+    /// Another version of Envoy, upstream's build [default: as pinned]
+    #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_ENVOY_VERSION", value_parser = version)]
+    envoy_version: Option<String>,
+    /// Another version of Kubernetes [default: as pinned]
+    #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_KUBERNETES_VERSION", value_parser = version)]
+    kubernetes_version: Option<String>,
+}
+
+/// A version as people write it, without its `v`.
+pub(crate) fn version(text: &str) -> Result<String, String> {
+    let version = text.trim().trim_start_matches('v');
+    match semver::Version::parse(version) {
+        Ok(_) => Ok(version.to_owned()),
+        Err(_) => Err("expected a version such as 1.36.1".to_owned()),
+    }
+}
+
+impl VersionArguments {
+    /// The versions asked for.
+    pub(crate) fn versions(&self) -> Versions {
+        Versions { istio: None, envoy: self.envoy_version.clone(), kubernetes: self.kubernetes_version.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
@@ -20,10 +52,44 @@ enum Choice {
 
 impl ClusterArguments {
     /// The kind.
-    pub(crate) fn kind(self) -> ClusterKind {
+    pub(crate) fn kind(&self) -> ClusterKind {
         match self.cluster {
             Choice::Sandbox => ClusterKind::Sandbox,
             Choice::Kind => ClusterKind::Kind,
+        }
+    }
+
+    /// What it is made of, where it is not the usual.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where this kind of cluster has no choice.
+    pub(crate) fn versions(&self) -> Result<Versions, Failure> {
+        let versions = self.versions.versions();
+        if self.kind() != ClusterKind::Sandbox && !versions.is_empty() {
+            return Err(usage("versions can be chosen in the sandbox only; the images of a kind cluster are pinned"));
+        }
+        Ok(versions)
+    }
+
+    /// What scenarios find there.
+    ///
+    /// # Errors
+    /// [`Failure`] where a version cannot be had.
+    pub(crate) fn circumstances(&self) -> Result<Circumstances, Failure> {
+        Ok(crate::components::circumstances(self.kind(), &self.versions()?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn a_version_may_have_a_v_and_has_three_parts() {
+        assert_eq!(version("v1.36.1"), Ok("1.36.1".to_owned()));
+        assert_eq!(version("1.31.0-rc.1"), Ok("1.31.0-rc.1".to_owned()));
+        for wrong in ["", "latest", "1.36", "../1.2.3", "1.2.3;"] {
+            assert!(version(wrong).is_err(), "{wrong}");
         }
     }
 }

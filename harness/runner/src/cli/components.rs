@@ -8,13 +8,16 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use egress_component::{Origin, Status};
 
+use super::cluster::VersionArguments;
 use super::{Failure, interrupted};
 use crate::cluster::EnvironmentError;
-use crate::components::{self, SANDBOX_PROGRAMS, store};
+use crate::components::{self, SANDBOX_PROGRAMS, store_at};
 use crate::progress::Console;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    versions: VersionArguments,
     #[command(subcommand)]
     action: Action,
 }
@@ -49,7 +52,7 @@ enum Output {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let store = store()?;
+    let store = store_at(&arguments.versions.versions())?;
     match arguments.action {
         Action::List { output } => {
             let status = store.status();

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use egress_core::report::{self, ClusterInfo, Outcome, Report, ScenarioResult};
 use egress_core::scenario::schema::Level;
-use egress_core::scenario::{Circumstances, ClusterKind, Order, Plan, Scenario, ScenarioSet, Selection, World, plan};
+use egress_core::scenario::{Circumstances, Order, Plan, Scenario, ScenarioSet, Selection, World, plan};
 
 use super::cluster::ClusterArguments;
 use super::execute::{self, Job};
 use super::source::SourceArguments;
 use super::{Failure, color, explain, usage};
 use crate::cluster::EnvironmentError;
-use crate::cluster::MADE_HERE;
 use crate::progress::{Console, Progress};
 use crate::schedule::session::{SessionOptions, default_jobs};
 use crate::supervisor::protocol::Purpose;
@@ -116,19 +115,14 @@ impl SelectionArguments {
         Selection { filters: self.scenarios.clone(), groups: self.group.clone(), level, order }
     }
 
-    /// The plan for this selection on a kind of cluster. All kinds that there are can do everything.
-    pub(crate) fn plan(&self, set: &ScenarioSet, order: Order, cluster: ClusterKind) -> Result<Plan, Failure> {
-        let on = Circumstances {
-            capabilities: MADE_HERE.into(),
-            istio: Some(crate::components::pinned_istio()?),
-            cluster: Some(cluster),
-        };
-        plan(set, &self.selection(order), &on).map_err(|e| usage(e.render()))
+    /// The plan for this selection where scenarios find this.
+    pub(crate) fn plan(&self, set: &ScenarioSet, order: Order, on: &Circumstances) -> Result<Plan, Failure> {
+        plan(set, &self.selection(order), on).map_err(|e| usage(e.render()))
     }
 
     /// The selected scenarios, in the order of the set.
     pub(crate) fn choose(&self, set: &ScenarioSet) -> Result<Vec<Arc<Scenario>>, Failure> {
-        let plan = self.plan(set, Order::Given, ClusterKind::Sandbox)?;
+        let plan = self.plan(set, Order::Given, &ClusterArguments::default().circumstances()?)?;
         let planned = |s: &Scenario| plan.scenarios().any(|p| p.scenario.id == s.id);
         let left = |s: &Scenario| {
             plan.skipped.iter().any(|(id, _)| *id == s.id) || plan.unsupported.iter().any(|(id, _)| *id == s.id)
@@ -156,8 +150,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         None => Order::Given,
         Some(seed) => Order::Random(seed.unwrap_or_else(|| rand::random::<u32>().into())),
     };
-    let cluster = arguments.cluster.kind();
-    let plan = arguments.selection.plan(&set, order, cluster)?;
+    let circumstances = arguments.cluster.circumstances()?;
+    let plan = arguments.selection.plan(&set, order, &circumstances)?;
     let selected = plan.scenarios().count() + plan.skipped.len() + plan.unsupported.len();
     if selected == 0 {
         return Err(usage("no scenario is selected"));
@@ -184,12 +178,13 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Order::Given => Order::Given,
                 Order::Random(seed) => Order::Random(seed.wrapping_add(round)),
             };
-            plans.push(arguments.selection.plan(&set, order, cluster)?);
+            plans.push(arguments.selection.plan(&set, order, &circumstances)?);
         }
-        let world = shared_world(&set, &plans[0], cluster);
+        let world = shared_world(&set, &plans[0], &circumstances);
         let job = Job {
             options: SessionOptions {
-                cluster,
+                cluster: arguments.cluster.kind(),
+                versions: arguments.cluster.versions()?,
                 profile: plans[0].groups.first().map(|g| g.profile.clone()).unwrap_or_default(),
                 timeout: Duration::from_secs(arguments.timeout),
                 purpose: if arguments.keep { Purpose::Keep } else { Purpose::Run },
@@ -270,8 +265,8 @@ fn left_out(plan: &Plan, set: &ScenarioSet) -> Vec<ScenarioResult> {
 
 /// The external servers of all scenarios of a set, where they can be had together: then runs of different selections can
 /// share a mesh. Else those of the plan.
-pub(crate) fn shared_world(set: &ScenarioSet, plan: &Plan, cluster: ClusterKind) -> World {
-    match SelectionArguments::default().plan(set, Order::Given, cluster) {
+pub(crate) fn shared_world(set: &ScenarioSet, plan: &Plan, on: &Circumstances) -> World {
+    match SelectionArguments::default().plan(set, Order::Given, on) {
         Ok(all) if all.world.covers(&plan.world) => all.world,
         _ => plan.world.clone(),
     }

@@ -42,6 +42,7 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     let console = Console::new();
     let options = SessionOptions {
         cluster: arguments.cluster.kind(),
+        versions: arguments.cluster.versions()?,
         profile: arguments.mesh.clone().unwrap_or_else(|| "registry-only".to_owned()),
         timeout: Duration::from_secs(arguments.timeout),
         purpose,
@@ -51,7 +52,7 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     };
     // The servers of the built-in scenarios, so that their requests can be sent by hand.
     let set = super::source::load(&[])?;
-    let plan = SelectionArguments::default().plan(&set, Order::Given, arguments.cluster.kind())?;
+    let plan = SelectionArguments::default().plan(&set, Order::Given, &arguments.cluster.circumstances()?)?;
     let joined = async {
         let session = Session::join(&options, &plan.world, &console).await?;
         if let Some(profile) = arguments.mesh.as_ref().filter(|wanted| **wanted != session.welcome.installed.profile) {

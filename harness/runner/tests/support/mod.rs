@@ -3,14 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use egress_conformance::cluster::MADE_HERE;
+use egress_component::Versions;
 use egress_conformance::cluster::preflight;
 use egress_conformance::components;
 use egress_conformance::progress::{Console, Quiet};
 use egress_conformance::schedule::session::{Session, SessionOptions, default_jobs};
 use egress_conformance::supervisor::protocol::Purpose;
 use egress_core::report::ScenarioResult;
-use egress_core::scenario::{Circumstances, ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
+use egress_core::scenario::{ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
 use tokio::runtime::Runtime;
 
 /// The kind of cluster that the tests run on: `EGRESS_CLUSTER=kind`, or a sandbox.
@@ -20,6 +20,12 @@ fn cluster() -> Result<ClusterKind, String> {
         Ok("sandbox" | "") | Err(_) => Ok(ClusterKind::Sandbox),
         Ok(other) => Err(format!("EGRESS_CLUSTER={other}: expected sandbox or kind")),
     }
+}
+
+/// What the cluster is made of, by the variables that the command's options have as well.
+fn versions() -> Versions {
+    let given = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    Versions { istio: None, envoy: given("EGRESS_ENVOY_VERSION"), kubernetes: given("EGRESS_KUBERNETES_VERSION") }
 }
 
 /// This process's part in the mesh.
@@ -36,9 +42,7 @@ impl Mesh {
     /// For the scenarios of a set; nothing is started yet.
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
         let cluster = cluster()?;
-        let istio = components::pinned_istio().map_err(|e| e.to_string())?;
-        let circumstances =
-            Circumstances { capabilities: MADE_HERE.into(), istio: Some(istio), cluster: Some(cluster) };
+        let circumstances = components::circumstances(cluster, &versions()).map_err(|e| e.to_string())?;
         Ok(Arc::new(Self {
             cluster,
             plan: plan(set, &Selection::default(), &circumstances).map_err(|e| e.render())?,
@@ -63,6 +67,7 @@ impl Mesh {
         }
         let options = SessionOptions {
             cluster: self.cluster,
+            versions: versions(),
             profile: profile.to_owned(),
             timeout: Duration::from_secs(180),
             purpose: Purpose::Test,
