@@ -51,6 +51,14 @@ pub fn store_at(versions: &Versions) -> Result<Store, EnvironmentError> {
     Ok(Store::new(pins, cache, host))
 }
 
+/// Whether these versions are to be had.
+///
+/// # Errors
+/// [`EnvironmentError`] with those that are.
+pub fn check(versions: &Versions) -> Result<(), EnvironmentError> {
+    pins()?.at(versions).map(drop).map_err(|e| EnvironmentError::of(&e))
+}
+
 fn pins() -> Result<Pins, EnvironmentError> {
     Pins::from_files(&PinFiles::from_iter(crate::embedded::components()))
         .map_err(|e| EnvironmentError::new(format!("the embedded pins are wrong: {e}")))

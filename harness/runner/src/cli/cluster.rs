@@ -25,6 +25,20 @@ pub(crate) struct VersionArguments {
     kubernetes_version: Option<String>,
 }
 
+/// Versions that a kind of cluster can be made of.
+///
+/// # Errors
+/// [`Failure::Usage`] where it has no choice, or with the versions that there are.
+pub(crate) fn checked(cluster: Choice, versions: Versions) -> Result<Versions, Failure> {
+    if cluster != Choice::Sandbox && !versions.is_empty() {
+        return Err(usage("versions can be chosen in the sandbox only; the images of a kind cluster are pinned"));
+    }
+    match crate::components::check(&versions) {
+        Ok(()) => Ok(versions),
+        Err(error) => Err(usage(format!("{error}\n  help: {}", error.remedy.as_deref().unwrap_or("leave it out")))),
+    }
+}
+
 /// A version as people write it, without its `v`.
 pub(crate) fn version(text: &str) -> Result<String, String> {
     let version = text.trim().trim_start_matches('v');
@@ -41,8 +55,8 @@ impl VersionArguments {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Choice {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Choice {
     /// Kubernetes without containers, on this machine
     #[default]
     Sandbox,
@@ -64,11 +78,7 @@ impl ClusterArguments {
     /// # Errors
     /// [`Failure::Usage`] where this kind of cluster has no choice.
     pub(crate) fn versions(&self) -> Result<Versions, Failure> {
-        let versions = self.versions.versions();
-        if self.kind() != ClusterKind::Sandbox && !versions.is_empty() {
-            return Err(usage("versions can be chosen in the sandbox only; the images of a kind cluster are pinned"));
-        }
-        Ok(versions)
+        checked(self.cluster, self.versions.versions())
     }
 
     /// What scenarios find there.
