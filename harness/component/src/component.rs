@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::Fields;
 use crate::name::ProgramName;
+use crate::versions::Family;
 
 /// The platform this crate was built for, as the pins write it: `x86_64-linux`.
 pub fn platform() -> String {
@@ -58,7 +59,11 @@ pub struct Component {
     pub(crate) name: ProgramName,
     pub(crate) kind: Kind,
     pub(crate) version: String,
+    /// The project whose version, if one is asked for, it has to have.
+    pub(crate) family: Option<Family>,
     pub(crate) source: Source,
+    /// Other versions that are pinned, newest first.
+    pub(crate) others: Vec<(String, Source)>,
     /// Path of the program or file inside its cache object.
     pub(crate) entry: String,
     pub(crate) check: Option<VersionCheck>,

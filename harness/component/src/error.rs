@@ -9,6 +9,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::command::ToolFailure;
+use crate::versions::Family;
 
 /// A mistake in `components.yaml` or in a `go.mod` beside it.
 #[derive(Debug, Error, Diagnostic)]
@@ -67,6 +68,17 @@ pub enum Error {
         name: String,
         /// The names there are.
         known: String,
+    },
+    /// A version that is not pinned.
+    #[error("{family} {wanted} is not to be had: {} {}", if known.len() == 1 { "there is" } else { "there are" }, known.join(", "))]
+    #[diagnostic(help("ask for one of these, or leave the option out for {family} {}", known.first().map_or("", String::as_str)))]
+    NotPinned {
+        /// Whose version.
+        family: Family,
+        /// The version asked for.
+        wanted: String,
+        /// The versions that there are, the usual one first.
+        known: Vec<String>,
     },
     /// The cache folder cannot be made or used.
     #[error("the cache folder cannot be used: {what}")]

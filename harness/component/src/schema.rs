@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::component::Kind;
 use crate::name::ProgramName;
+use crate::versions::Family;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -25,6 +26,8 @@ pub(crate) struct File {
 pub(crate) struct Module {
     /// The module of interest among the requirements of the folder's `go.mod`.
     pub(crate) module: String,
+    /// The folder whose programs it has at another version, for when that is asked for.
+    pub(crate) instead_of: Option<String>,
     /// The version that its programs print.
     pub(crate) version: String,
     #[serde(default)]
@@ -42,6 +45,8 @@ pub(crate) struct Component {
     pub(crate) name: ProgramName,
     #[serde(default = "program")]
     pub(crate) kind: Kind,
+    /// The project whose version, if one is asked for, it has to have.
+    pub(crate) family: Option<Family>,
     /// Path inside the cache object; the name if absent.
     pub(crate) entry: Option<String>,
     pub(crate) source: Source,
@@ -91,6 +96,9 @@ pub(crate) struct Pypi {
     pub(crate) version: String,
     /// The wheel's SHA-256 by platform (`x86_64-linux`).
     pub(crate) wheels: BTreeMap<String, String>,
+    /// Wheels of other versions, which may be asked for.
+    #[serde(default)]
+    pub(crate) also: BTreeMap<String, BTreeMap<String, String>>,
     /// The file in the wheel, or, with a slash at its end, the folder.
     pub(crate) member: String,
 }

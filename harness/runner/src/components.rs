@@ -5,10 +5,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use egress_component::{Cache, Host, PinFiles, Pins, ProgramName, Store};
+use egress_component::{Cache, Host, PinFiles, Pins, ProgramName, Store, Versions};
+use egress_core::scenario::{Circumstances, ClusterKind};
 use egress_image::{Images, OwnPrograms};
 
-use crate::cluster::EnvironmentError;
+use crate::cluster::{EnvironmentError, MADE_HERE};
 use crate::progress::Console;
 
 /// Names a second cache that is only read, such as one that another user filled.
@@ -28,29 +29,49 @@ pub static SANDBOX_PROGRAMS: [ProgramName; 10] = [
     ProgramName::ENVOY_BOOTSTRAP,
 ];
 
-/// Opens the store in the user's cache folder.
+/// Opens the store in the user's cache folder, with everything as pinned.
 ///
 /// # Errors
 /// [`EnvironmentError`] when the cache folder cannot be used.
 pub fn store() -> Result<Store, EnvironmentError> {
-    let pins = Pins::from_files(&PinFiles::from_iter(crate::embedded::components()))
-        .map_err(|e| EnvironmentError::new(format!("the embedded pins are wrong: {e}")))?;
-    let host = Host::current();
+    store_at(&Versions::default())
+}
+
+/// Opens the store in the user's cache folder, with these versions in place of the pinned ones.
+///
+/// # Errors
+/// [`EnvironmentError`] when the cache folder cannot be used, or a version is not to be had.
+pub fn store_at(versions: &Versions) -> Result<Store, EnvironmentError> {
     let failed = |e: egress_component::Error| EnvironmentError::of(&e);
+    let pins = pins()?.at(versions).map_err(failed)?;
+    let host = Host::current();
     let dir = Cache::default_dir(&host).map_err(failed)?;
     let read_only = host.get(READ_ONLY_CACHE).map(PathBuf::from);
     let cache = Cache::open(dir, read_only).map_err(failed)?;
     Ok(Store::new(pins, cache, host))
 }
 
-/// The version of Istio that this program's pins build.
+/// Whether these versions are to be had.
 ///
 /// # Errors
-/// [`EnvironmentError`] when the store cannot be opened.
-pub fn pinned_istio() -> Result<String, EnvironmentError> {
-    let store = store()?;
-    let pin = store.pins().get(&ProgramName::PILOT_DISCOVERY);
-    pin.map(|p| p.version().to_owned()).ok_or_else(|| EnvironmentError::new("no pin for pilot-discovery"))
+/// [`EnvironmentError`] with those that are.
+pub fn check(versions: &Versions) -> Result<(), EnvironmentError> {
+    pins()?.at(versions).map(drop).map_err(|e| EnvironmentError::of(&e))
+}
+
+fn pins() -> Result<Pins, EnvironmentError> {
+    Pins::from_files(&PinFiles::from_iter(crate::embedded::components()))
+        .map_err(|e| EnvironmentError::new(format!("the embedded pins are wrong: {e}")))
+}
+
+/// What scenarios find on a cluster that is made of these versions.
+///
+/// # Errors
+/// [`EnvironmentError`] when a version is not to be had.
+pub fn circumstances(cluster: ClusterKind, versions: &Versions) -> Result<Circumstances, EnvironmentError> {
+    let pins = pins()?.at(versions).map_err(|e| EnvironmentError::of(&e))?;
+    let istio = pins.get(&ProgramName::PILOT_DISCOVERY).map(|p| p.version().to_owned());
+    Ok(Circumstances { capabilities: MADE_HERE.into(), istio, cluster: Some(cluster) })
 }
 
 /// Opens the store for images: these programs, this project's own static ones, and the cache. What is missing is built.

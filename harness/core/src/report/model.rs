@@ -22,6 +22,12 @@ pub struct Report {
     pub schema: u32,
     /// The program that wrote it, with its version.
     pub tool: String,
+    /// The commit that the program was built from, with `-dirty` if there was more; empty if it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub commit: String,
+    /// The command that does the same again; empty if it is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub command: String,
     /// When the run began.
     pub started: Timestamp,
     /// How long it took, in milliseconds.

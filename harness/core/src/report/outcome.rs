@@ -48,7 +48,7 @@ impl Outcome {
 
     /// Which of two outcomes says more about the whole: a broken promise above all, then a flaky one, then what is not
     /// known, then what was not run.
-    fn weight(self) -> u8 {
+    pub(super) fn weight(self) -> u8 {
         match self {
             Self::Passed => 0,
             Self::Skipped => 1,

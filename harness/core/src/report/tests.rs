@@ -4,6 +4,7 @@ use super::*;
 use crate::access_log::Record;
 use crate::check::{Fault, Finding};
 use crate::path::{JoinedBy, Path, ProxySeen, SeenHop};
+use crate::scenario::schema::Level;
 
 fn step(name: &str, outcome: Outcome) -> StepResult {
     StepResult { name: name.into(), outcome, duration_ms: 120, ..StepResult::default() }
@@ -61,6 +62,8 @@ fn report() -> Report {
     Report {
         schema: SCHEMA,
         tool: "egress-conformance 0.1.0".into(),
+        commit: "0123abc".into(),
+        command: "egress-conformance run 'gateway/*'".into(),
         started: "2026-11-21T01:00:00Z".parse().expect("a time"),
         duration_ms: 5678,
         cluster: ClusterInfo {
@@ -217,4 +220,90 @@ fn repeated_scenarios_are_compared_run_by_run() {
     let differs = compare(&steady, &run(&[Outcome::Failed, Outcome::Passed]));
     assert_eq!(differs.differences.len(), 1);
     assert_eq!(compare(&steady, &run(&[Outcome::Passed])).differences[0].scenario, "g/c (run 2)");
+}
+
+fn suite() -> Vec<(&'static str, Level)> {
+    vec![
+        ("registry-only/blocks", Level::Core),
+        ("registry-only/opens", Level::Extended),
+        ("gateway/loops", Level::Core),
+        ("gateway/old", Level::Extended),
+        ("dns/captures", Level::Core),
+        ("dns/never-asked", Level::Core),
+        ("dns/breaks", Level::Extended),
+    ]
+}
+
+#[test]
+fn as_a_conformance_report() {
+    let text = to_conformance(&report(), suite());
+    assert!(!text.contains("eyJhbGciOiJSUzI1NiJ9"));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn only_what_passed_each_time_it_ran_is_conformant() {
+    let result = |outcomes: &[Outcome]| {
+        let scenarios = outcomes.iter().map(|o| scenario("a/b", *o, vec![])).collect();
+        let text = to_conformance(&Report { scenarios, ..report() }, [("a/b", Level::Core)]);
+        text.lines().find_map(|l| l.trim().strip_prefix("result: ")).expect("a result").to_owned()
+    };
+    use Outcome::{Errored, Failed, Flaky, Inconclusive, Passed, Skipped, Unsupported};
+    assert_eq!(result(&[Passed, Passed]), "conformant");
+    for partial in [&[][..], &[Skipped], &[Unsupported]] {
+        assert_eq!(result(partial), "partial", "{partial:?}");
+    }
+    for not in [Failed, Flaky, Inconclusive, Errored] {
+        assert_eq!(result(&[Passed, not]), "not-conformant", "{not}");
+    }
+}
+
+#[test]
+fn as_a_summary_for_github() {
+    let text = to_github(&report());
+    assert!(!text.contains("abcdef0123456789"));
+    insta::assert_snapshot!(text);
+}
+
+fn columns() -> Vec<matrix::Column> {
+    let column = |name: &str, report| matrix::Column {
+        name: name.into(),
+        report,
+        link: format!("{}.json", name.replace(' ', "-")),
+        problem: None,
+    };
+    let (mut first, mut same) = (report(), report());
+    first.scenarios.truncate(3);
+    same.scenarios.truncate(3);
+    let mut other = same.clone();
+    other.scenarios[1].outcome = Outcome::Failed;
+    other.scenarios[0].steps[1].path = Some(path("BlackHoleCluster", 61000));
+    let mut broken = column("Envoy 1.2.3", None);
+    broken.problem = Some("it did not start".into());
+    vec![
+        column("Envoy 1.40.0", Some(first)),
+        column("Envoy 1.39.3", Some(same)),
+        column("Envoy 1.38.3", Some(other)),
+        broken,
+    ]
+}
+
+#[test]
+fn as_a_matrix() {
+    let matrix = matrix::Matrix::new(columns());
+    assert!(!matrix.agrees());
+    insta::assert_snapshot!(format!("{}\n---\n{}", matrix.to_text(true), matrix.to_markdown()));
+}
+
+#[test]
+fn a_matrix_says_when_all_is_the_same() {
+    let mut columns = columns();
+    columns.truncate(2);
+    columns.iter_mut().for_each(|c| c.report.as_mut().expect("a report").scenarios.drain(..1).for_each(drop));
+    let matrix = matrix::Matrix::new(columns);
+    assert!(matrix.agrees());
+    let text = matrix.to_text(false);
+    assert!(text.contains("and 1 that passed in the same way everywhere"), "{text}");
+    assert!(text.contains("Envoy 1.39.3 against Envoy 1.40.0:\nthe reports agree on every verdict and path"), "{text}");
+    assert!(matrix.to_markdown().contains("Every verdict and path is the same everywhere."));
 }

@@ -1,9 +1,9 @@
-//! `--cluster`: which kind of cluster a command uses.
+//! `--cluster` and the `--*-version` options: which kind of cluster a command uses, and what it is made of.
 
-use egress_core::scenario::{Capability, ClusterKind};
+use egress_component::Versions;
+use egress_core::scenario::{Circumstances, ClusterKind};
 
 use super::{Failure, usage};
-use crate::cluster::MADE_HERE;
 use crate::cluster::kind::KindChoice;
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -12,11 +12,54 @@ pub(crate) struct ClusterArguments {
     #[arg(long, value_enum, default_value_t, env = "EGRESS_CLUSTER")]
     cluster: Choice,
     #[command(flatten)]
-    kind: KindChoice,
+    versions: VersionArguments,
+    #[command(flatten)]
+    on_kind: KindChoice,
 }
 
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Choice {
+/// Versions other than the usual ones.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct VersionArguments {
+    /// Another version of Envoy, upstream's build [default: as pinned]
+    #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_ENVOY_VERSION", value_parser = version)]
+    envoy_version: Option<String>,
+    /// Another version of Kubernetes [default: as pinned]
+    #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_KUBERNETES_VERSION", value_parser = version)]
+    kubernetes_version: Option<String>,
+}
+
+/// Versions that a kind of cluster can be made of.
+///
+/// # Errors
+/// [`Failure::Usage`] where it has no choice, or with the versions that there are.
+pub(crate) fn checked(cluster: Choice, versions: Versions) -> Result<Versions, Failure> {
+    if cluster != Choice::Sandbox && !versions.is_empty() {
+        return Err(usage("versions can be chosen in the sandbox only; the images of a kind cluster are pinned"));
+    }
+    match crate::components::check(&versions) {
+        Ok(()) => Ok(versions),
+        Err(error) => Err(usage(format!("{error}\n  help: {}", error.remedy.as_deref().unwrap_or("leave it out")))),
+    }
+}
+
+/// A version as people write it, without its `v`.
+pub(crate) fn version(text: &str) -> Result<String, String> {
+    let version = text.trim().trim_start_matches('v');
+    match semver::Version::parse(version) {
+        Ok(_) => Ok(version.to_owned()),
+        Err(_) => Err("expected a version such as 1.36.1".to_owned()),
+    }
+}
+
+impl VersionArguments {
+    /// The versions asked for.
+    pub(crate) fn versions(&self) -> Versions {
+        Versions { istio: None, envoy: self.envoy_version.clone(), kubernetes: self.kubernetes_version.clone() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Choice {
     /// Kubernetes without containers, on this machine
     #[default]
     Sandbox,
@@ -24,44 +67,56 @@ enum Choice {
     Kind,
 }
 
-/// What was asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct Wanted {
-    pub(crate) cluster: ClusterKind,
-    pub(crate) kind: KindChoice,
-}
-
 impl ClusterArguments {
-    /// What is wanted.
-    ///
-    /// # Errors
-    /// Where an option is of another kind of cluster.
-    pub(crate) fn wanted(&self) -> Result<Wanted, Failure> {
-        let cluster = match self.cluster {
+    /// The kind.
+    pub(crate) fn kind(&self) -> ClusterKind {
+        match self.cluster {
             Choice::Sandbox => ClusterKind::Sandbox,
             Choice::Kind => ClusterKind::Kind,
-        };
-        match self.kind.said() {
-            Some(option) if cluster != ClusterKind::Kind => {
+        }
+    }
+
+    /// What it is made of, where it is not the usual.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where this kind of cluster has no choice.
+    pub(crate) fn versions(&self) -> Result<Versions, Failure> {
+        checked(self.cluster, self.versions.versions())
+    }
+
+    /// What scenarios find there.
+    ///
+    /// # Errors
+    /// [`Failure`] where a version cannot be had.
+    pub(crate) fn circumstances(&self) -> Result<Circumstances, Failure> {
+        let on = crate::components::circumstances(self.kind(), &self.versions()?)?;
+        Ok(if self.cluster == Choice::Kind { self.on_kind()?.circumstances(on) } else { on })
+    }
+
+    /// How a kind cluster is wanted.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] where it is said, and another kind of cluster is wanted.
+    pub(crate) fn on_kind(&self) -> Result<KindChoice, Failure> {
+        match self.on_kind.said() {
+            Some(option) if self.cluster != Choice::Kind => {
                 Err(usage(format!("{option} is for kind clusters: add --cluster kind, or leave it out")))
             }
-            _ => Ok(Wanted { cluster, kind: self.kind.clone() }),
+            _ => Ok(self.on_kind.clone()),
         }
     }
 }
 
-impl Wanted {
-    /// What the cluster will be able to do.
-    pub(crate) fn capabilities(&self) -> Vec<Capability> {
-        match self.cluster {
-            ClusterKind::Kind => self.kind.capabilities(),
-            _ => MADE_HERE.into(),
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::version;
 
-impl Default for Wanted {
-    fn default() -> Self {
-        Self { cluster: ClusterKind::Sandbox, kind: KindChoice::default() }
+    #[test]
+    fn a_version_may_have_a_v_and_has_three_parts() {
+        assert_eq!(version("v1.36.1"), Ok("1.36.1".to_owned()));
+        assert_eq!(version("1.31.0-rc.1"), Ok("1.31.0-rc.1".to_owned()));
+        for wrong in ["", "latest", "1.36", "../1.2.3", "1.2.3;"] {
+            assert!(version(wrong).is_err(), "{wrong}");
+        }
     }
 }

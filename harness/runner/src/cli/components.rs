@@ -8,13 +8,16 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use egress_component::{Origin, Status};
 
+use super::cluster::VersionArguments;
 use super::{Failure, interrupted};
 use crate::cluster::EnvironmentError;
-use crate::components::{self, SANDBOX_PROGRAMS, store};
+use crate::components::{self, SANDBOX_PROGRAMS, store_at};
 use crate::progress::Console;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    versions: VersionArguments,
     #[command(subcommand)]
     action: Action,
 }
@@ -31,6 +34,9 @@ enum Action {
     Build,
     /// Make the images of a kind cluster without a registry: node, Istio, client, DNS and external servers
     Images {
+        /// Only those of this project's own programs, DNS and external servers: without components, and not as root
+        #[arg(long)]
+        own: bool,
         /// Copy the archives (node.tar, mesh.tar, own.tar) into this folder, for `docker load` or `kind load image-archive`
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
@@ -49,7 +55,7 @@ enum Output {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let store = store()?;
+    let store = store_at(&arguments.versions.versions())?;
     match arguments.action {
         Action::List { output } => {
             let status = store.status();
@@ -72,27 +78,29 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             println!("{} components ready in {}", programs.iter().count(), store.cache().dir().display());
             Ok(ExitCode::SUCCESS)
         }
-        Action::Images { output } => images(output.as_deref()).await,
+        Action::Images { own, output } => images(own, output.as_deref()).await,
         Action::Verify => verify(&store).await,
     }
 }
 
-async fn images(output: Option<&Path>) -> Result<ExitCode, Failure> {
+async fn images(only_own: bool, output: Option<&Path>) -> Result<ExitCode, Failure> {
     let console = Console::new();
     let making = async {
-        components::images(&egress_image::PROGRAMS, &console)
-            .await?
-            .ensure()
-            .await
-            .map_err(|e| EnvironmentError::of(&e))
+        let wanted = if only_own { &[][..] } else { &egress_image::PROGRAMS };
+        let images = components::images(wanted, &console).await?;
+        let made = if only_own {
+            images.own().await.map(|own| vec![own])
+        } else {
+            images.ensure().await.map(|made| vec![made.node, made.mesh, made.own])
+        };
+        made.map_err(|e| EnvironmentError::of(&e))
     };
     let made = tokio::select! {
         made = making => made,
         () = interrupted() => return Err(Failure::Interrupted),
     };
     console.finish();
-    let made = made?;
-    for archive in [&made.node, &made.mesh, &made.own] {
+    for archive in made? {
         let mut path = archive.path.clone();
         if let Some(dir) = output {
             path = dir.join(archive.path.file_name().unwrap_or_default());

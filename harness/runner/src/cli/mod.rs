@@ -11,6 +11,8 @@ mod down;
 mod execute;
 mod explain;
 mod list;
+mod matrix;
+mod reports;
 mod run;
 mod schema;
 mod shell;
@@ -36,6 +38,8 @@ struct Arguments {
 enum Command {
     /// Run scenarios and report what they showed
     Run(run::Arguments),
+    /// Run scenarios on several combinations of versions, and show them beside each other
+    Matrix(matrix::Arguments),
     /// List scenarios
     List(list::Arguments),
     /// Tell what a scenario claims, and the path that its last run saw, hop by hop
@@ -127,6 +131,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(arguments) => run::run(arguments).await,
+        Command::Matrix(arguments) => matrix::run(arguments).await,
         Command::List(arguments) => list::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Up(arguments) => up::run(arguments).await,

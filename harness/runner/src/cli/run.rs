@@ -1,8 +1,6 @@
 //! `run`: runs scenarios on a mesh, prints one line for each, and writes reports.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +8,11 @@ use egress_core::report::{self, ClusterInfo, Outcome, Report, ScenarioResult};
 use egress_core::scenario::schema::Level;
 use egress_core::scenario::{Circumstances, Order, Plan, Scenario, ScenarioSet, Selection, World, plan};
 
-use super::cluster::{ClusterArguments, Wanted};
+use super::cluster::ClusterArguments;
 use super::execute::{self, Job};
+use super::reports::{self, ReportTarget};
 use super::source::SourceArguments;
-use super::{Failure, color, explain, usage};
-use crate::cluster::EnvironmentError;
+use super::{Failure, color, usage};
 use crate::progress::{Console, Progress};
 use crate::schedule::session::{SessionOptions, default_jobs};
 use crate::supervisor::protocol::Purpose;
@@ -72,38 +70,9 @@ pub(crate) struct Arguments {
     /// How long each step of the mesh's start may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// Write a report: text, json or junit (repeatable)
+    /// Write a report: text, json, junit, github (Markdown for a step summary) or conformance (YAML by profile) (repeatable)
     #[arg(long = "report", value_name = "FORMAT=FILE")]
     reports: Vec<ReportTarget>,
-}
-
-#[derive(Debug, Clone)]
-struct ReportTarget {
-    format: ReportFormat,
-    file: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum ReportFormat {
-    Text,
-    Json,
-    Junit,
-}
-
-impl FromStr for ReportTarget {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = "expected FORMAT=FILE with FORMAT one of text, json, junit";
-        let (format, file) = text.split_once('=').ok_or(wanted)?;
-        let format = match format {
-            "text" => ReportFormat::Text,
-            "json" => ReportFormat::Json,
-            "junit" => ReportFormat::Junit,
-            other => return Err(format!("unknown report format {other:?}: {wanted}")),
-        };
-        if file.is_empty() { Err(wanted.to_owned()) } else { Ok(Self { format, file: file.into() }) }
-    }
 }
 
 impl SelectionArguments {
@@ -115,19 +84,24 @@ impl SelectionArguments {
         Selection { filters: self.scenarios.clone(), groups: self.group.clone(), level, order }
     }
 
-    /// The plan for this selection on the cluster that is wanted.
-    pub(crate) fn plan(&self, set: &ScenarioSet, order: Order, wanted: &Wanted) -> Result<Plan, Failure> {
-        let on = Circumstances {
-            capabilities: wanted.capabilities().into_iter().collect(),
-            istio: Some(crate::components::pinned_istio()?),
-            cluster: Some(wanted.cluster),
-        };
-        plan(set, &self.selection(order), &on).map_err(|e| usage(e.render()))
+    /// The same selection as arguments of another command.
+    pub(crate) fn to_arguments(&self) -> Vec<String> {
+        let groups = self.group.iter().map(|group| format!("--group={group}"));
+        let level = self.level.map(|level| match level {
+            LevelArgument::Core => "--level=core".to_owned(),
+            LevelArgument::Extended => "--level=extended".to_owned(),
+        });
+        groups.chain(level).chain(self.scenarios.iter().cloned()).collect()
+    }
+
+    /// The plan for this selection where scenarios find this.
+    pub(crate) fn plan(&self, set: &ScenarioSet, order: Order, on: &Circumstances) -> Result<Plan, Failure> {
+        plan(set, &self.selection(order), on).map_err(|e| usage(e.render()))
     }
 
     /// The selected scenarios, in the order of the set.
     pub(crate) fn choose(&self, set: &ScenarioSet) -> Result<Vec<Arc<Scenario>>, Failure> {
-        let plan = self.plan(set, Order::Given, &Wanted::default())?;
+        let plan = self.plan(set, Order::Given, &ClusterArguments::default().circumstances()?)?;
         let planned = |s: &Scenario| plan.scenarios().any(|p| p.scenario.id == s.id);
         let left = |s: &Scenario| {
             plan.skipped.iter().any(|(id, _)| *id == s.id) || plan.unsupported.iter().any(|(id, _)| *id == s.id)
@@ -155,8 +129,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         None => Order::Given,
         Some(seed) => Order::Random(seed.unwrap_or_else(|| rand::random::<u32>().into())),
     };
-    let wanted = arguments.cluster.wanted()?;
-    let plan = arguments.selection.plan(&set, order, &wanted)?;
+    let circumstances = arguments.cluster.circumstances()?;
+    let plan = arguments.selection.plan(&set, order, &circumstances)?;
     let selected = plan.scenarios().count() + plan.skipped.len() + plan.unsupported.len();
     if selected == 0 {
         return Err(usage("no scenario is selected"));
@@ -165,7 +139,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         return Ok(dry_run(&plan));
     }
     for target in &arguments.reports {
-        prepare(&target.file)?;
+        target.prepare()?;
     }
     let console = Console::new();
     if let Order::Random(seed) = order {
@@ -183,19 +157,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
                 Order::Given => Order::Given,
                 Order::Random(seed) => Order::Random(seed.wrapping_add(round)),
             };
-            plans.push(arguments.selection.plan(&set, order, &wanted)?);
+            plans.push(arguments.selection.plan(&set, order, &circumstances)?);
         }
-        let world = shared_world(&set, &plans[0], &wanted);
+        let world = shared_world(&set, &plans[0], &circumstances);
         let job = Job {
             options: SessionOptions {
-                cluster: wanted.cluster,
-                kind: wanted.kind.clone(),
+                cluster: arguments.cluster.kind(),
+                versions: arguments.cluster.versions()?,
+                kind: arguments.cluster.on_kind()?,
                 profile: plans[0].groups.first().map(|g| g.profile.clone()).unwrap_or_default(),
                 timeout: Duration::from_secs(arguments.timeout),
                 purpose: if arguments.keep { Purpose::Keep } else { Purpose::Run },
                 snapshots: !arguments.no_snapshot,
                 jobs: arguments.jobs.map_or_else(default_jobs, usize::from),
-                logs: arguments.reports.iter().find_map(|r| Some(r.file.parent()?.join("logs"))),
+                logs: arguments.reports.iter().find_map(ReportTarget::folder).map(|folder| folder.join("logs")),
             },
             world: &world,
             plans: &plans,
@@ -211,18 +186,20 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let report = Report {
         schema: report::SCHEMA,
         tool: format!("egress-conformance {}", env!("CARGO_PKG_VERSION")),
+        commit: env!("EGRESS_CONFORMANCE_COMMIT").to_owned(),
+        command: reports::command(),
         started,
         duration_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         cluster,
         scenarios: results,
     };
-    write_reports(&arguments.reports, &report)?;
+    reports::write(&arguments.reports, &report, &set)?;
     if let Some(failure) = failure {
         return Err(failure);
     }
     println!("{}", report::text::summary(&report, color()).trim_end());
     for target in &arguments.reports {
-        println!("report: {}", target.file.display());
+        println!("report: {}", target.file().display());
     }
     Ok(ExitCode::from(report.exit_code(interruption)))
 }
@@ -270,63 +247,9 @@ fn left_out(plan: &Plan, set: &ScenarioSet) -> Vec<ScenarioResult> {
 
 /// The external servers of all scenarios of a set, where they can be had together: then runs of different selections can
 /// share a mesh. Else those of the plan.
-pub(crate) fn shared_world(set: &ScenarioSet, plan: &Plan, wanted: &Wanted) -> World {
-    match SelectionArguments::default().plan(set, Order::Given, wanted) {
+pub(crate) fn shared_world(set: &ScenarioSet, plan: &Plan, on: &Circumstances) -> World {
+    match SelectionArguments::default().plan(set, Order::Given, on) {
         Ok(all) if all.world.covers(&plan.world) => all.world,
         _ => plan.world.clone(),
-    }
-}
-
-/// Makes the report's folder before anything runs: a report that cannot be written should not cost a run.
-fn prepare(file: &std::path::Path) -> Result<(), Failure> {
-    let failed = |e: std::io::Error| usage(format!("report {} cannot be written: {e}", file.display()));
-    if let Some(parent) = file.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent).map_err(failed)?;
-    }
-    std::fs::OpenOptions::new().create(true).append(true).open(file).map_err(failed)?;
-    Ok(())
-}
-
-fn write_reports(targets: &[ReportTarget], report: &Report) -> Result<(), Failure> {
-    let failed = |e: &dyn std::fmt::Display, file: &std::path::Path| {
-        EnvironmentError::new(format!("report {} cannot be written: {e}", file.display()))
-    };
-    let json = report::to_json(report);
-    if let Some(last) = explain::last_report() {
-        // `explain` reads it; without it only `explain` without --report has nothing to say.
-        let written = last.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&last, &json));
-        if let Err(error) = written {
-            tracing::warn!("{}: {error}", last.display());
-        }
-    }
-    for target in targets {
-        let text = match target.format {
-            ReportFormat::Json => json.clone(),
-            ReportFormat::Junit => report::to_junit(report).map_err(|e| failed(&e, &target.file))?,
-            ReportFormat::Text => {
-                let mut text: String = report.scenarios.iter().map(|s| report::text::scenario_line(s, false)).collect();
-                text.extend(report.scenarios.iter().map(|s| report::text::failure(s, false)));
-                text + &report::text::summary(report, false)
-            }
-        };
-        std::fs::write(&target.file, text).map_err(|e| failed(&e, &target.file))?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_is_asked_for_by_format_and_file() {
-        assert!(matches!(
-            "junit=a/b.xml".parse::<ReportTarget>(),
-            Ok(ReportTarget { format: ReportFormat::Junit, file }) if file == std::path::Path::new("a/b.xml")
-        ));
-        for wrong in ["json", "json=", "pdf=x"] {
-            let message = wrong.parse::<ReportTarget>().expect_err(wrong);
-            assert!(message.contains("FORMAT=FILE"), "{message}");
-        }
     }
 }

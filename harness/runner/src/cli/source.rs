@@ -3,6 +3,7 @@
 //! Reads files; whether they are right is the core's business. Start at [`SourceArguments::load`].
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use egress_core::scenario::{self, ScenarioSet};
@@ -17,6 +18,11 @@ pub(crate) struct SourceArguments {
 }
 
 impl SourceArguments {
+    /// The same as arguments of another command.
+    pub(crate) fn to_arguments(&self) -> Vec<OsString> {
+        self.folders.iter().flat_map(|folder| [OsString::from("--scenarios"), folder.into()]).collect()
+    }
+
     /// Loads and checks the scenarios.
     pub(crate) fn load(&self) -> Result<ScenarioSet, Failure> {
         load(&self.folders)

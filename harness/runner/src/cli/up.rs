@@ -39,11 +39,11 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     if let Some(wrong) = arguments.mesh.as_ref().filter(|wanted| !profiles.contains(wanted)) {
         return Err(usage(format!("no mesh profile {wrong:?}; there are {}", profiles.join(", "))));
     }
-    let wanted = arguments.cluster.wanted()?;
     let console = Console::new();
     let options = SessionOptions {
-        cluster: wanted.cluster,
-        kind: wanted.kind.clone(),
+        cluster: arguments.cluster.kind(),
+        versions: arguments.cluster.versions()?,
+        kind: arguments.cluster.on_kind()?,
         profile: arguments.mesh.clone().unwrap_or_else(|| "registry-only".to_owned()),
         timeout: Duration::from_secs(arguments.timeout),
         purpose,
@@ -53,7 +53,7 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     };
     // The servers of the built-in scenarios, so that their requests can be sent by hand.
     let set = super::source::load(&[])?;
-    let plan = SelectionArguments::default().plan(&set, Order::Given, &wanted)?;
+    let plan = SelectionArguments::default().plan(&set, Order::Given, &arguments.cluster.circumstances()?)?;
     let joined = async {
         let session = Session::join(&options, &plan.world, &console).await?;
         if let Some(profile) = arguments.mesh.as_ref().filter(|wanted| **wanted != session.welcome.installed.profile) {

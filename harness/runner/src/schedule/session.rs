@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
-use egress_component::{ProgramName, Programs};
+use egress_component::{ProgramName, Programs, Versions};
 use egress_core::report::{self, ClusterInfo, Outcome, ScenarioResult};
 use egress_core::scenario::{ClusterKind, Lease, Locks, Planned, World as WorldPlan};
 use external_server::client::ControlClient;
@@ -22,7 +22,7 @@ use crate::cluster::objects::Objects;
 use crate::cluster::saved::Shelf;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
 use crate::cluster::{EnvironmentError, preflight, sandbox};
-use crate::components::{SANDBOX_PROGRAMS, store};
+use crate::components::{SANDBOX_PROGRAMS, store, store_at};
 use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
@@ -34,6 +34,8 @@ use crate::supervisor::protocol::{ClusterStart, Fate, Grant, Purpose, Start, Wan
 pub struct SessionOptions {
     /// Which kind of cluster.
     pub cluster: ClusterKind,
+    /// What it is made of, where that is not the usual.
+    pub versions: Versions,
     /// How a kind cluster is wanted.
     pub kind: KindChoice,
     /// The profile that comes up first, if the mesh is not up yet.
@@ -80,7 +82,8 @@ async fn prepare(options: &SessionOptions, console: &Console) -> Result<(Cluster
     match options.cluster {
         ClusterKind::Sandbox => {
             preflight()?;
-            let programs = store()?.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| EnvironmentError::of(&e))?;
+            let store = store_at(&options.versions)?;
+            let programs = store.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| EnvironmentError::of(&e))?;
             let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
             let kubernetes_version = kubernetes.unwrap_or_default();
             Ok((ClusterStart::Sandbox { programs: sandbox::programs(&programs), kubernetes_version }, programs))

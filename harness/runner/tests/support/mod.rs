@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use egress_conformance::cluster::MADE_HERE;
+use egress_component::Versions;
 use egress_conformance::cluster::kind::KindChoice;
 use egress_conformance::cluster::preflight;
 use egress_conformance::components;
@@ -11,7 +11,7 @@ use egress_conformance::progress::{Console, Quiet};
 use egress_conformance::schedule::session::{Session, SessionOptions, default_jobs};
 use egress_conformance::supervisor::protocol::Purpose;
 use egress_core::report::ScenarioResult;
-use egress_core::scenario::{Circumstances, ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
+use egress_core::scenario::{ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
 use tokio::runtime::Runtime;
 
 /// The kind of cluster that the tests run on: `EGRESS_CLUSTER=kind`, or a sandbox.
@@ -21,6 +21,12 @@ fn cluster() -> Result<ClusterKind, String> {
         Ok("sandbox" | "") | Err(_) => Ok(ClusterKind::Sandbox),
         Ok(other) => Err(format!("EGRESS_CLUSTER={other}: expected sandbox or kind")),
     }
+}
+
+/// What the cluster is made of, by the variables that the command's options have as well.
+fn versions() -> Versions {
+    let given = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    Versions { istio: None, envoy: given("EGRESS_ENVOY_VERSION"), kubernetes: given("EGRESS_KUBERNETES_VERSION") }
 }
 
 /// This process's part in the mesh.
@@ -38,11 +44,11 @@ impl Mesh {
     /// For the scenarios of a set; nothing is started yet.
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
         let cluster = cluster()?;
-        let istio = components::pinned_istio().map_err(|e| e.to_string())?;
         let kind = KindChoice::from_env()?;
-        let capabilities = if cluster == ClusterKind::Kind { kind.capabilities() } else { MADE_HERE.into() };
-        let capabilities = capabilities.into_iter().collect();
-        let circumstances = Circumstances { capabilities, istio: Some(istio), cluster: Some(cluster) };
+        let mut circumstances = components::circumstances(cluster, &versions()).map_err(|e| e.to_string())?;
+        if cluster == ClusterKind::Kind {
+            circumstances = kind.circumstances(circumstances);
+        }
         Ok(Arc::new(Self {
             cluster,
             kind,
@@ -68,6 +74,7 @@ impl Mesh {
         }
         let options = SessionOptions {
             cluster: self.cluster,
+            versions: versions(),
             kind: self.kind.clone(),
             profile: profile.to_owned(),
             timeout: Duration::from_secs(180),

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
-use egress_core::scenario::Capability;
+use egress_core::scenario::{Capability, Circumstances};
 use egress_image::HUB;
 
 use crate::cluster::MADE_HERE;
@@ -107,6 +107,13 @@ impl KindChoice {
     /// The hub of Istio's images.
     pub(super) fn hub(&self) -> &str {
         self.hub.as_deref().unwrap_or(if self.makes() { HUB } else { OFFICIAL_HUB })
+    }
+
+    /// What scenarios find on the cluster: as elsewhere, but for what is chosen here.
+    #[must_use]
+    pub fn circumstances(&self, usual: Circumstances) -> Circumstances {
+        let istio = self.tag.clone().filter(|tag| semver::Version::parse(tag).is_ok()).or(usual.istio);
+        Circumstances { capabilities: self.capabilities().into_iter().collect(), istio, cluster: usual.cluster }
     }
 
     /// What the cluster can do. Proxies of images that are made here are stock Envoy.

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use egress_component::{Host, ProgramName};
-use egress_core::scenario::Capability;
+use egress_component::{Host, ProgramName, Versions};
+use egress_core::scenario::{Capability, ClusterKind};
 use egress_image::{Archive, CLIENT};
 use egress_kind::{ENGINE_ROOT, Engine, Found};
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,7 @@ impl KindStart {
         }
         let tag = match &choice.tag {
             Some(tag) => tag.clone(),
-            None => components::pinned_istio()?,
+            None => components::circumstances(ClusterKind::Kind, &Versions::default())?.istio.unwrap_or_default(),
         };
         let pull = choice.pull_policy.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let program = |name: ProgramName| images.programs.path(&name).to_owned();
