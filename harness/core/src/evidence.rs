@@ -126,6 +126,9 @@ pub enum ServerEvent {
         host: Option<String>,
         /// Headers in order as received.
         headers: Vec<(String, String)>,
+        /// The server name of the connection's handshake, which may have been before this probe.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sni: Option<String>,
     },
     /// First bytes on a raw TCP connection.
     Data {

@@ -68,7 +68,8 @@ impl<'a> Connection<'a> {
                 self.sni = sni.as_deref();
                 self.tls_error = Some(message);
             }
-            ServerEvent::Request { method, path, host, headers } => {
+            ServerEvent::Request { method, path, host, headers, sni } => {
+                self.sni = self.sni.or(sni.as_deref());
                 self.requests.push(Request { method, path, host: host.as_deref(), headers, used: false });
             }
             ServerEvent::Data { preview, .. } => self.preview = Some(preview),

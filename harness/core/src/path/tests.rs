@@ -90,7 +90,8 @@ fn record(connection: u64, peer: &str, event: ServerEvent) -> ServerRecord {
 
 fn request(connection: u64, peer: &str, token: &str, path: &str) -> ServerRecord {
     let headers = vec![("user-agent".to_owned(), format!("curl probe/{token} x"))];
-    let event = ServerEvent::Request { method: "GET".into(), path: path.into(), host: Some("h".into()), headers };
+    let event =
+        ServerEvent::Request { method: "GET".into(), path: path.into(), host: Some("h".into()), headers, sni: None };
     record(connection, peer, event)
 }
 

@@ -48,7 +48,9 @@ fn evidence(record: Record) -> ServerRecord {
         Event::Connection => ServerEvent::Connection,
         Event::Tls { sni, .. } => ServerEvent::Tls { sni },
         Event::TlsError { sni, message } => ServerEvent::TlsError { sni, message },
-        Event::Request { method, path, host, headers, .. } => ServerEvent::Request { method, path, host, headers },
+        Event::Request { method, path, host, headers, sni, .. } => {
+            ServerEvent::Request { method, path, host, headers, sni }
+        }
         Event::HttpError { message } => ServerEvent::Data { bytes: 0, preview: message },
         Event::Data { bytes, preview } => ServerEvent::Data { bytes, preview },
         Event::Closed { .. } => ServerEvent::Closed,
