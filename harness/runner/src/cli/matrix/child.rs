@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::cli::{Failure, interrupted, usage};
+use crate::components::VARIABLES;
 use crate::progress::{Console, Progress};
 
 /// What is to be run.
@@ -81,7 +82,7 @@ impl Child {
             target.push(self.folder.join(file));
             command.arg("--report").arg(target);
         }
-        for variable in ["EGRESS_CLUSTER", "EGRESS_ENVOY_VERSION", "EGRESS_KUBERNETES_VERSION"] {
+        for variable in VARIABLES {
             command.env_remove(variable);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
