@@ -179,7 +179,7 @@ impl Component {
     }
 
     /// The same out of the image that is tried first, where there is one.
-    pub(crate) fn from_image(&self) -> Option<Self> {
+    pub(crate) fn out_of_image(&self) -> Option<Self> {
         let image = self.image.clone()?;
         Some(Self { source: Source::Image(image), image: None, ..self.clone() })
     }

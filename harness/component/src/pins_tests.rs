@@ -193,8 +193,8 @@ fn a_version_that_is_not_pinned_comes_from_the_official_image_alone() {
     assert!(envoy.check.as_ref().unwrap().any);
     let etcd = at.get(&ProgramName::ETCD).unwrap();
     assert_eq!(etcd.source_kind(), SourceKind::Go);
-    assert_eq!(etcd.from_image().unwrap().source_text(), "registry.k8s.io/etcd:3.7.3-0/usr/local/bin/etcd");
-    assert!(pins.get(&ProgramName::ETCD).unwrap().from_image().is_none());
+    assert_eq!(etcd.out_of_image().unwrap().source_text(), "registry.k8s.io/etcd:3.7.3-0/usr/local/bin/etcd");
+    assert!(pins.get(&ProgramName::ETCD).unwrap().out_of_image().is_none());
 }
 
 #[test]

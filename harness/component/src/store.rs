@@ -101,7 +101,7 @@ impl Store {
 
     /// The component's object, be it out of the image that is tried first or from its pinned source.
     pub(crate) fn find(&self, component: &Component) -> Option<Object> {
-        let image = component.from_image().and_then(|image| self.cache.find(&image));
+        let image = component.out_of_image().and_then(|image| self.cache.find(&image));
         image.or_else(|| self.cache.find(component))
     }
 
@@ -176,7 +176,7 @@ impl Store {
                     rest.push(*component);
                     continue;
                 }
-                let from_image = component.from_image();
+                let from_image = component.out_of_image();
                 let tools = Tools { toolchain: None, registry: Some(&registry) };
                 let place = (made.len() + 1, missing.len());
                 match self.make(from_image.as_ref().unwrap_or(component), tools, progress, place).await {
