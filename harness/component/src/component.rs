@@ -110,7 +110,7 @@ impl Image {
     /// What to do where it cannot be had.
     pub(crate) fn help(&self) -> String {
         format!(
-            "{} {} can be had without an image; or name a registry that has it: --hub {}=REGISTRY/PATH",
+            "{} {} can be had without an image; or name a registry that has it: --registry {}=REGISTRY/PATH",
             self.family,
             self.known.join(", "),
             self.family.to_string().to_lowercase()

@@ -176,12 +176,12 @@ impl Store {
                     rest.push(*component);
                     continue;
                 }
-                let from_image = component.out_of_image();
+                let out = component.out_of_image();
                 let tools = Tools { toolchain: None, registry: Some(&registry) };
                 let place = (made.len() + 1, missing.len());
-                match self.make(from_image.as_ref().unwrap_or(component), tools, progress, place).await {
+                match self.make(out.as_ref().unwrap_or(component), tools, progress, place).await {
                     Ok(object) => made.push((component.name.clone(), object.into())),
-                    Err(Error::NoImage { .. }) if from_image.is_some() => rest.push(*component),
+                    Err(Error::NoImage { .. }) if out.is_some() => rest.push(*component),
                     Err(error) => return Err(error),
                 }
             }

@@ -85,16 +85,16 @@ pub fn has_istio_extensions(versions: &Versions) -> Result<bool, EnvironmentErro
 
 /// The variables of the environment that say what a cluster is made of.
 pub const VARIABLES: [&str; 5] =
-    ["EGRESS_CLUSTER", "EGRESS_ISTIO_VERSION", "EGRESS_ENVOY_VERSION", "EGRESS_KUBERNETES_VERSION", "EGRESS_HUB"];
+    ["EGRESS_CLUSTER", "EGRESS_ISTIO_VERSION", "EGRESS_ENVOY_VERSION", "EGRESS_KUBERNETES_VERSION", "EGRESS_REGISTRY"];
 
 /// The versions and hubs that the environment asks for.
 ///
 /// # Errors
-/// What is wrong with the hub.
+/// What is wrong with the registry.
 pub fn versions_of_environment() -> Result<Versions, String> {
     let host = Host::current();
     let given = |name: &str| host.get(name).map(|value| value.to_string_lossy().into_owned());
-    let hubs = given("EGRESS_HUB").unwrap_or_default();
+    let hubs = given("EGRESS_REGISTRY").unwrap_or_default();
     let hubs = hubs.split(',').filter(|hub| !hub.is_empty()).map(str::parse::<Hub>).collect::<Result<Vec<_>, _>>()?;
     Ok(Versions {
         istio: given("EGRESS_ISTIO_VERSION"),

@@ -30,7 +30,7 @@ fn command(cache: &Path, host: &str, arguments: &[&str]) -> Output {
     let hubs = format!("{host}/istio,envoy={host}/envoyproxy,kubernetes={host}");
     Command::new(env!("CARGO_BIN_EXE_egress-conformance"))
         .args(arguments)
-        .args(["--istio-version", "1.31.0", "--hub", &hubs])
+        .args(["--istio-version", "1.31.0", "--registry", &hubs])
         .env("EGRESS_CONFORMANCE_CACHE", cache)
         .env("GOPROXY", "off")
         .env("EGRESS_CONFORMANCE_GO", "/nonexistent/go")

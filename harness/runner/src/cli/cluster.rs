@@ -32,22 +32,28 @@ pub(crate) struct VersionArguments {
     #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_KUBERNETES_VERSION", value_parser = version)]
     kubernetes_version: Option<String>,
     #[command(flatten)]
-    hubs: HubArguments,
+    registries: RegistryArguments,
 }
 
 /// Where images are.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct HubArguments {
-    /// Take Istio from the images of another registry; or `envoy=` or `kubernetes=` and theirs [default: docker.io/istio,
-    /// envoy=docker.io/envoyproxy, kubernetes=registry.k8s.io]
-    #[arg(long, global = true, value_name = "[PROJECT=]REGISTRY/PATH,…", env = "EGRESS_HUB", value_delimiter = ',')]
-    hub: Vec<Hub>,
+pub(crate) struct RegistryArguments {
+    /// Where the sandbox's images are, if it is to be made of them: Istio's, or with `envoy=` or `kubernetes=` theirs
+    /// [default: docker.io/istio,envoy=docker.io/envoyproxy,kubernetes=registry.k8s.io, for versions that are not pinned]
+    #[arg(
+        long,
+        global = true,
+        value_name = "[PROJECT=]REGISTRY/PATH,…",
+        env = "EGRESS_REGISTRY",
+        value_delimiter = ','
+    )]
+    registry: Vec<Hub>,
 }
 
-impl HubArguments {
+impl RegistryArguments {
     /// By project; the last one of a project counts.
     pub(crate) fn hubs(&self) -> BTreeMap<Family, String> {
-        self.hub.iter().map(|hub| (hub.family, hub.place.clone())).collect()
+        self.registry.iter().map(|hub| (hub.family, hub.place.clone())).collect()
     }
 }
 
@@ -57,7 +63,9 @@ impl HubArguments {
 /// [`Failure::Usage`] where it has no choice, or with the versions that there are.
 pub(crate) fn checked(cluster: Choice, versions: Versions) -> Result<Versions, Failure> {
     if cluster != Choice::Sandbox && !versions.is_empty() {
-        return Err(usage("versions can be chosen in the sandbox only; the images of a kind cluster are pinned"));
+        return Err(usage(
+            "--*-version and --registry are for the sandbox; on kind --node-image, --hub and --tag choose versions",
+        ));
     }
     match crate::components::check(&versions) {
         Ok(()) => Ok(versions),
@@ -81,7 +89,7 @@ impl VersionArguments {
             istio: self.istio_version.clone(),
             envoy: self.envoy_version.clone(),
             kubernetes: self.kubernetes_version.clone(),
-            hubs: self.hubs.hubs(),
+            hubs: self.registries.hubs(),
         }
     }
 }

@@ -16,7 +16,7 @@ use futures::StreamExt;
 
 use self::child::Child;
 use self::combination::{Combination, combinations};
-use super::cluster::{Choice, HubArguments, version};
+use super::cluster::{Choice, RegistryArguments, version};
 use super::run::SelectionArguments;
 use super::source::SourceArguments;
 use super::{Failure, interrupted, usage};
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', value_name = "VERSION,…", value_parser = version)]
     kubernetes_version: Vec<String>,
     #[command(flatten)]
-    hubs: HubArguments,
+    registries: RegistryArguments,
     /// How many sandboxes may be up at once [default: what processors and free memory allow]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
     side_by_side: Option<u16>,
@@ -66,7 +66,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let combinations = combinations(
         &arguments.cluster,
         [&arguments.istio_version, &arguments.envoy_version, &arguments.kubernetes_version],
-        &arguments.hubs.hubs(),
+        &arguments.registries.hubs(),
     );
     for combination in &combinations {
         combination.check()?;
@@ -90,6 +90,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             .collect(),
         folder: arguments.output.join(combination.slug()),
         name: combination.name(),
+        on_kind: combination.cluster == Choice::Kind,
     });
     let children: Vec<_> = children.collect();
     let mut problems = Vec::new();

@@ -85,7 +85,9 @@ pub(crate) fn command() -> String {
         }
     }
     let host = Host::current();
-    let set = VARIABLES.iter().filter_map(|name| Some(format!("{name}={} ", host.get(name)?.to_string_lossy())));
+    let on_kind = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("EGRESS_KIND_"));
+    let names = VARIABLES.iter().map(|name| (*name).to_owned()).chain(on_kind);
+    let set = names.filter_map(|name| Some(format!("{name}={} ", host.get(&name)?.to_string_lossy())));
     set.collect::<String>() + &Tool::new(Path::new("egress-conformance"), &host).args(words).display()
 }
 

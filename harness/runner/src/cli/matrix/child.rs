@@ -1,6 +1,6 @@
 //! One combination's `run`, as a process of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,8 @@ pub(super) struct Child {
     pub(super) name: String,
     /// Of `run`.
     pub(super) arguments: Vec<OsString>,
+    /// Whether the options of a kind cluster are for it.
+    pub(super) on_kind: bool,
     /// For its reports, its output and its logs.
     pub(super) folder: PathBuf,
 }
@@ -85,6 +87,11 @@ impl Child {
         for variable in VARIABLES {
             command.env_remove(variable);
         }
+        if !self.on_kind {
+            for (variable, _) in std::env::vars_os().filter(|(name, _)| is_for_kind(name)) {
+                command.env_remove(variable);
+            }
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
         let mut child = command.spawn()?;
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
@@ -113,4 +120,9 @@ impl Child {
         output.flush().await?;
         Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(3))
     }
+}
+
+/// Whether a variable is an option of kind clusters ([`crate::cluster::kind::KindChoice`]).
+fn is_for_kind(variable: &OsStr) -> bool {
+    variable.to_string_lossy().starts_with("EGRESS_KIND_")
 }

@@ -79,7 +79,7 @@ impl Combination {
             .versions
             .hubs
             .iter()
-            .map(|(family, place)| format!("--hub={}={place}", family.to_string().to_lowercase()));
+            .map(|(family, place)| format!("--registry={}={place}", family.to_string().to_lowercase()));
         std::iter::once(format!("--cluster={}", self.kind())).chain(versions).chain(hubs).collect()
     }
 
@@ -118,7 +118,7 @@ mod tests {
         let hubs = BTreeMap::from([(Family::Istio, "localhost:5000/istio".to_owned())]);
         let istio = combinations(&[Choice::Sandbox], [&list(&["1.29.6", "1.30.1"]), &[], &[]], &hubs);
         assert_eq!(istio.iter().map(Combination::name).collect::<Vec<_>>(), ["Istio 1.29.6", "Istio 1.30.1"]);
-        let arguments = ["--cluster=sandbox", "--istio-version=1.30.1", "--hub=istio=localhost:5000/istio"];
+        let arguments = ["--cluster=sandbox", "--istio-version=1.30.1", "--registry=istio=localhost:5000/istio"];
         assert_eq!(istio[1].to_arguments(), arguments);
     }
 }
