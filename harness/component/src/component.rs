@@ -23,6 +23,8 @@ pub fn platform() -> String {
 pub enum SourceKind {
     /// A path that the user gave.
     Path,
+    /// Taken out of an official container image.
+    Oci,
     /// Built from, or taken out of, a Go module.
     Go,
     /// Taken out of a wheel of the Python package index.
@@ -33,6 +35,7 @@ impl std::fmt::Display for SourceKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Path => "path",
+            Self::Oci => "oci",
             Self::Go => "go",
             Self::Pypi => "pypi",
         })
@@ -64,6 +67,8 @@ pub struct Component {
     pub(crate) source: Source,
     /// Other versions that are pinned, newest first.
     pub(crate) others: Vec<(String, Source)>,
+    /// The official image that is tried first, where images are wanted.
+    pub(crate) image: Option<Image>,
     /// Path of the program or file inside its cache object.
     pub(crate) entry: String,
     pub(crate) check: Option<VersionCheck>,
@@ -75,6 +80,8 @@ pub(crate) struct VersionCheck {
     pub(crate) args: Vec<String>,
     /// Its first group is the version.
     pub(crate) pattern: Regex,
+    /// Whether it may be any version: an image of another project says which of its own versions goes with this one.
+    pub(crate) any: bool,
 }
 
 /// Where a component comes from, with everything that determines its content.
@@ -84,6 +91,31 @@ pub(crate) enum Source {
     GoFile { module: GoModule, path: String, sha256: String },
     GoFolder { module: GoModule, path: String },
     Pypi { package: String, wheels: BTreeMap<String, String>, member: String },
+    Image(Image),
+}
+
+/// A file in a container image.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    /// `docker.io/istio/pilot:1.29.6`.
+    pub(crate) reference: String,
+    /// The file's path in it, without a leading slash.
+    pub(crate) path: String,
+    /// Whose image it is, and the versions that need none, for messages.
+    pub(crate) family: Family,
+    pub(crate) known: Vec<String>,
+}
+
+impl Image {
+    /// What to do where it cannot be had.
+    pub(crate) fn help(&self) -> String {
+        format!(
+            "{} {} can be had without an image; or name a registry that has it: --registry {}=REGISTRY/PATH",
+            self.family,
+            self.known.join(", "),
+            self.family.to_string().to_lowercase()
+        )
+    }
 }
 
 /// A folder with `go.mod` and `go.sum`, and the module in it that is of interest.
@@ -121,6 +153,7 @@ impl Component {
         match self.source {
             Source::GoProgram { .. } | Source::GoFile { .. } | Source::GoFolder { .. } => SourceKind::Go,
             Source::Pypi { .. } => SourceKind::Pypi,
+            Source::Image(_) => SourceKind::Oci,
         }
     }
 
@@ -132,6 +165,7 @@ impl Component {
                 format!("{}@{}/{path}", module.path, module.version)
             }
             Source::Pypi { package, .. } => format!("{package}=={}", self.version),
+            Source::Image(image) => format!("{}/{}", image.reference, image.path),
         }
     }
 
@@ -140,8 +174,14 @@ impl Component {
         match &self.source {
             Source::GoFolder { .. } => true,
             Source::Pypi { member, .. } => member.ends_with('/'),
-            Source::GoProgram { .. } | Source::GoFile { .. } => false,
+            Source::GoProgram { .. } | Source::GoFile { .. } | Source::Image(_) => false,
         }
+    }
+
+    /// The same out of the image that is tried first, where there is one.
+    pub(crate) fn out_of_image(&self) -> Option<Self> {
+        let image = self.image.clone()?;
+        Some(Self { source: Source::Image(image), image: None, ..self.clone() })
     }
 
     /// The key of its cache object: a hash over everything that determines the content.
@@ -177,6 +217,9 @@ impl Component {
             Source::Pypi { package, wheels, member } => {
                 fields.add(b"pypi package", package.as_bytes()).add(b"member", member.as_bytes());
                 fields.add(b"wheel", wheels.get(platform).map(String::as_bytes).unwrap_or_default());
+            }
+            Source::Image(image) => {
+                fields.add(b"image", image.reference.as_bytes()).add(b"path", image.path.as_bytes());
             }
         }
         fields.finish()

@@ -234,6 +234,35 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A registry did not give what was asked for.
+    #[error("the image {reference} cannot be had: {reason}")]
+    #[diagnostic(help("{help}"))]
+    Registry {
+        /// The image.
+        reference: String,
+        /// What happened.
+        reason: String,
+        /// What to do.
+        help: String,
+    },
+    /// A registry has no such image.
+    #[error("there is no image {reference}")]
+    #[diagnostic(help("{help}"))]
+    NoImage {
+        /// The image.
+        reference: String,
+        /// What to do.
+        help: String,
+    },
+    /// An image without the expected file, or with layers that cannot be read.
+    #[error("the image {reference} cannot be used: {reason}")]
+    #[diagnostic(help("is it an official image, or one that is made like it?"))]
+    Layer {
+        /// The image.
+        reference: String,
+        /// Why.
+        reason: String,
+    },
     /// Too little disk space.
     #[error("{} has {free_mib} MiB free, and about {need_mib} MiB are needed to make: {what}", .path.display())]
     #[diagnostic(help(

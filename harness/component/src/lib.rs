@@ -1,7 +1,7 @@
 //! Finds, builds, fetches and verifies the programs a sandbox runs, at pinned versions.
 //!
 //! A component is a program (or a file) pinned in `fixtures/components/`. It comes from a path that the user gives, from
-//! its Go module, or from a Python wheel; what is made lies in a content-addressed cache, so it is made once.
+//! an official container image, from its Go module, or from a Python wheel; what is made lies in a content-addressed cache, so it is made once.
 //! This crate never starts a component, except to ask for its version, and never installs anything on the machine.
 //!
 //! Start at [`Store::ensure`].
@@ -43,4 +43,4 @@ pub use programs::{Program, Programs};
 pub use progress::{Progress, ProgressEvent, Silent};
 pub use report::{Origin, Status, Verification};
 pub use store::Store;
-pub use versions::{Family, Versions};
+pub use versions::{Family, Hub, Versions};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::component::{Component, GoModule, Kind, Source, VersionCheck};
+use crate::component::{Component, GoModule, Image, Kind, Source, VersionCheck};
 use crate::error::{Error, PinError};
 use crate::gomod::{self, GoMod};
 use crate::name::ProgramName;
@@ -66,6 +66,9 @@ impl<P: Into<String>, B: Into<Vec<u8>>> FromIterator<(P, B)> for PinFiles {
 #[derive(Debug, Clone)]
 pub struct Pins {
     components: Vec<Component>,
+    /// Of each component, in the same order.
+    images: Vec<Vec<schema::Image>>,
+    hubs: BTreeMap<Family, String>,
 }
 
 impl Pins {
@@ -95,7 +98,8 @@ impl Pins {
             }
             components.push(component);
         }
-        Ok(Self { components })
+        let images = file.components.iter().map(|pin| pin.images.clone()).collect();
+        Ok(Self { components, images, hubs: file.hubs })
     }
 
     /// Reads `components.yaml` and the files beside it from one set of files.
@@ -121,23 +125,71 @@ impl Pins {
         self.components.iter().find(|c| c.name == *name)
     }
 
-    /// The same pins with the versions that are asked for in place of the usual ones.
+    /// The same pins with the versions that are asked for in place of the usual ones. What is pinned to a version that is
+    /// asked for is as pinned; what is not, and what a hub is named for, comes from images. As soon as anything is asked for,
+    /// official images are tried first for all that is missing.
     ///
     /// # Errors
-    /// [`Error::NotPinned`] with the versions that there are.
+    /// [`Error::NotPinned`] with the versions that there are, where there are no images.
     pub fn at(&self, versions: &Versions) -> Result<Self, Error> {
         let mut pins = self.clone();
-        for component in &mut pins.components {
-            let Some((family, wanted)) = component.family.and_then(|f| Some((f, versions.of(f)?))) else { continue };
-            if wanted == component.version {
-                continue;
-            }
+        if versions.is_empty() {
+            return Ok(pins);
+        }
+        for (component, spec) in pins.components.iter_mut().zip(&self.images) {
+            self.put_at(component, spec, versions)?;
+        }
+        Ok(pins)
+    }
+
+    fn put_at(&self, component: &mut Component, images: &[schema::Image], versions: &Versions) -> Result<(), Error> {
+        let wanted = component.family.and_then(|family| Some((family, versions.of(family)?)));
+        let own = images.iter().find(|image| component.family.is_none_or(|family| family == image.hub));
+        if let (Some(own), Some(family)) = (own, component.family)
+            && self.is_from_images(family, versions)
+        {
+            let version = wanted.map_or_else(|| component.version.clone(), |(_, wanted)| wanted.to_owned());
+            component.source = Source::Image(self.image(own, &version, versions));
+            component.version = version;
+            return Ok(());
+        }
+        if let Some((family, wanted)) = wanted.filter(|(_, wanted)| *wanted != component.version) {
             let Some(at) = component.others.iter().position(|(version, _)| version == wanted) else {
                 return Err(Error::NotPinned { family, wanted: wanted.to_owned(), known: self.known(family) });
             };
             (component.version, component.source) = component.others.swap_remove(at);
         }
-        Ok(pins)
+        let along = images.iter().find(|image| Some(image.hub) != component.family && component.family.is_some());
+        if let (Some(along), None) = (along, wanted)
+            && self.is_from_images(along.hub, versions)
+        {
+            let version = versions.of(along.hub).map_or_else(|| self.known(along.hub).swap_remove(0), str::to_owned);
+            component.source = Source::Image(self.image(along, &version, versions));
+            component.version = version;
+            if let Some(check) = &mut component.check {
+                check.any = true;
+            }
+            return Ok(());
+        }
+        component.image = own.map(|own| self.image(own, &component.version, versions));
+        Ok(())
+    }
+
+    /// Whether a project's programs come from images and from nowhere else.
+    pub fn is_from_images(&self, family: Family, versions: &Versions) -> bool {
+        let not_pinned = |wanted| !self.known(family).iter().any(|known| known == wanted);
+        versions.hubs.contains_key(&family) || versions.of(family).is_some_and(not_pinned)
+    }
+
+    fn image(&self, spec: &schema::Image, version: &str, versions: &Versions) -> Image {
+        let hub = versions.hubs.get(&spec.hub).or_else(|| self.hubs.get(&spec.hub)).map_or("", String::as_str);
+        Image {
+            // A tag knows no `+`.
+            reference: format!("{hub}/{}:{}", spec.name, spec.tag.replace("{version}", &version.replace('+', "-"))),
+            path: spec.path.clone(),
+            family: spec.hub,
+            known: self.known(spec.hub),
+        }
     }
 
     /// The pinned versions of a family, the usual one first.
@@ -204,8 +256,11 @@ fn read_component(
         return Err(invalid("a program needs a version check".to_owned()));
     }
     let entry = pin.entry.clone().unwrap_or_else(|| pin.name.to_string());
+    if let Some(image) = pin.images.iter().find(|image| !file.hubs.contains_key(&image.hub)) {
+        return Err(invalid(format!("its image {} needs a hub of {}", image.name, image.hub)));
+    }
     let (name, kind, family) = (pin.name.clone(), pin.kind, pin.family);
-    Ok(Component { name, kind, version, family, source, others, entry, check })
+    Ok(Component { name, kind, version, family, source, others, image: None, entry, check })
 }
 
 /// A component's source with the version it has; from the module folder `instead` of its own, if there is one.
@@ -262,7 +317,7 @@ fn read_check(check: &schema::Check) -> Result<VersionCheck, String> {
     if pattern.captures_len() != 2 {
         return Err(format!("the pattern {:?} needs exactly one group, the version", check.pattern));
     }
-    Ok(VersionCheck { args: check.args.clone(), pattern })
+    Ok(VersionCheck { args: check.args.clone(), pattern, any: false })
 }
 
 fn check_sha256(text: &str) -> Result<(), String> {

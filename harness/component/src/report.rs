@@ -46,7 +46,7 @@ pub struct Status {
     pub version: String,
     /// The kind of source: `path` if the user gave one, else the pinned one.
     pub source: SourceKind,
-    /// The pinned source in full.
+    /// The source in full: of what is cached, with the digest of an image; else the pinned one.
     pub from: String,
     /// Where it is.
     pub origin: Origin,
@@ -79,7 +79,7 @@ impl Store {
 
     fn status_of(&self, component: &Component) -> Status {
         let given = self.overrides().get(component.name());
-        let object = self.cache().find(component).filter(|_| given.is_none());
+        let object = self.find(component).filter(|_| given.is_none());
         let origin = match (given, &object) {
             (Some(path), _) => Origin::Given { path: path.to_owned() },
             (None, Some(object)) => Origin::Cached { path: object.path(), read_only: object.read_only },
@@ -89,8 +89,12 @@ impl Store {
             name: component.name().clone(),
             kind: component.kind(),
             version: component.version().to_owned(),
-            source: if given.is_some() { SourceKind::Path } else { component.source_kind() },
-            from: component.source_text(),
+            source: match &object {
+                _ if given.is_some() => SourceKind::Path,
+                Some(object) => object.record.source,
+                None => component.source_kind(),
+            },
+            from: object.as_ref().map_or_else(|| component.source_text(), |object| object.record.from.clone()),
             origin,
             sha256: object.as_ref().map(|o| o.record.sha256.clone()),
             size: object.as_ref().map(|o| o.record.size),

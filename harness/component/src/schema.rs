@@ -17,6 +17,9 @@ pub(crate) struct File {
     /// Go module folders beside the file, by folder name.
     #[serde(default)]
     pub(crate) modules: BTreeMap<String, Module>,
+    /// Where official images are, by project: `docker.io/istio`.
+    #[serde(default)]
+    pub(crate) hubs: BTreeMap<Family, String>,
     pub(crate) components: Vec<Component>,
 }
 
@@ -50,6 +53,9 @@ pub(crate) struct Component {
     /// Path inside the cache object; the name if absent.
     pub(crate) entry: Option<String>,
     pub(crate) source: Source,
+    /// The official images that have it.
+    #[serde(default)]
+    pub(crate) images: Vec<Image>,
     pub(crate) check: Option<Check>,
 }
 
@@ -79,6 +85,26 @@ pub(crate) struct GoFile {
     pub(crate) module: String,
     pub(crate) path: String,
     pub(crate) sha256: String,
+}
+
+/// A file of an official image.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Image {
+    /// Whose image it is. With another project's than the component's own family, the component comes along when that
+    /// project's are taken from images.
+    pub(crate) hub: Family,
+    /// Its name in the hub.
+    pub(crate) name: String,
+    /// Its tag, in which `{version}` stands for the version.
+    #[serde(default = "version_alone")]
+    pub(crate) tag: String,
+    /// The file's path in the image, without a leading slash.
+    pub(crate) path: String,
+}
+
+fn version_alone() -> String {
+    "{version}".to_owned()
 }
 
 /// All files below a folder of a module. `go.sum` has the hash of the whole module, so none is written here.

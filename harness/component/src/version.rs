@@ -37,7 +37,7 @@ pub(crate) async fn check(component: &Component, path: &Path, host: &Host, help:
     let Some(seen) = read(question, &output).filter(|_| ended.success) else {
         return Err(no_version(format!("{} gave {} and {:?}", tool.display(), ended.outcome, ended.tail.join("\n"))));
     };
-    if seen == component.version {
+    if question.any || seen == component.version {
         return Ok(seen);
     }
     Err(Error::Version {

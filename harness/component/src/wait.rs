@@ -1,6 +1,6 @@
-//! The crate's one polling wait.
+//! The crate's polling waits.
 //!
-//! Used only where the kernel offers no event that can be awaited and cancelled (file locks). Never waits without a bound.
+//! Used only where nobody offers an event that can be awaited and cancelled (file locks, a registry's patience). Never waits without a bound.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,23 @@ pub(crate) async fn until<T, E>(
         if waited >= limit {
             return Ok(None);
         }
+    }
+}
+
+/// Asks until `ask` gives a value, first at once, then after pauses of 1 s, 2 s, 4 s, …, as long as the pauses together
+/// stay below `limit`; `None` is the timeout. For those who ask not to be asked so often.
+pub(crate) async fn ever_slower<T>(limit: Duration, mut ask: impl AsyncFnMut(Duration) -> Option<T>) -> Option<T> {
+    let (mut pause, mut waited) = (Duration::from_secs(1), Duration::ZERO);
+    loop {
+        if let Some(value) = ask(waited).await {
+            return Some(value);
+        }
+        if waited + pause > limit {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        waited += pause;
+        pause *= 2;
     }
 }
 

@@ -5,11 +5,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use egress_component::{Cache, Host, PinFiles, Pins, ProgramName, Store, Versions};
+use egress_component::{Cache, Family, Host, Hub, PinFiles, Pins, ProgramName, Store, Versions};
 use egress_core::scenario::{Circumstances, ClusterKind};
 use egress_image::{Images, OwnPrograms};
 
-use crate::cluster::{EnvironmentError, MADE_HERE};
+use crate::cluster::{EnvironmentError, MADE_HERE, WITH_ISTIO_EXTENSIONS};
 use crate::progress::Console;
 
 /// Names a second cache that is only read, such as one that another user filled.
@@ -71,7 +71,37 @@ fn pins() -> Result<Pins, EnvironmentError> {
 pub fn circumstances(cluster: ClusterKind, versions: &Versions) -> Result<Circumstances, EnvironmentError> {
     let pins = pins()?.at(versions).map_err(|e| EnvironmentError::of(&e))?;
     let istio = pins.get(&ProgramName::PILOT_DISCOVERY).map(|p| p.version().to_owned());
-    Ok(Circumstances { capabilities: MADE_HERE.into(), istio, cluster: Some(cluster) })
+    let capabilities = if has_istio_extensions(versions)? { WITH_ISTIO_EXTENSIONS.into() } else { MADE_HERE.into() };
+    Ok(Circumstances { capabilities, istio, cluster: Some(cluster) })
+}
+
+/// Whether the proxies are to be those of Istio's own images.
+///
+/// # Errors
+/// [`EnvironmentError`] when the pins are wrong.
+pub fn has_istio_extensions(versions: &Versions) -> Result<bool, EnvironmentError> {
+    Ok(versions.envoy.is_none() && pins()?.is_from_images(Family::Istio, versions))
+}
+
+/// The variables of the environment that say what a cluster is made of.
+pub const VARIABLES: [&str; 5] =
+    ["EGRESS_CLUSTER", "EGRESS_ISTIO_VERSION", "EGRESS_ENVOY_VERSION", "EGRESS_KUBERNETES_VERSION", "EGRESS_REGISTRY"];
+
+/// The versions and hubs that the environment asks for.
+///
+/// # Errors
+/// What is wrong with the registry.
+pub fn versions_of_environment() -> Result<Versions, String> {
+    let host = Host::current();
+    let given = |name: &str| host.get(name).map(|value| value.to_string_lossy().into_owned());
+    let hubs = given("EGRESS_REGISTRY").unwrap_or_default();
+    let hubs = hubs.split(',').filter(|hub| !hub.is_empty()).map(str::parse::<Hub>).collect::<Result<Vec<_>, _>>()?;
+    Ok(Versions {
+        istio: given("EGRESS_ISTIO_VERSION"),
+        envoy: given("EGRESS_ENVOY_VERSION"),
+        kubernetes: given("EGRESS_KUBERNETES_VERSION"),
+        hubs: hubs.into_iter().map(|hub| (hub.family, hub.place)).collect(),
+    })
 }
 
 /// Opens the store for images: these programs, this project's own static ones, and the cache. What is missing is built.

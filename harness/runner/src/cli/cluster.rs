@@ -1,6 +1,8 @@
 //! `--cluster` and the `--*-version` options: which kind of cluster a command uses, and what it is made of.
 
-use egress_component::Versions;
+use std::collections::BTreeMap;
+
+use egress_component::{Family, Hub, Versions};
 use egress_core::scenario::{Circumstances, ClusterKind};
 
 use super::{Failure, usage};
@@ -20,12 +22,39 @@ pub(crate) struct ClusterArguments {
 /// Versions other than the usual ones.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct VersionArguments {
-    /// Another version of Envoy, upstream's build [default: as pinned]
+    /// Another version of Istio, out of its official images [default: as pinned]
+    #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_ISTIO_VERSION", value_parser = version)]
+    istio_version: Option<String>,
+    /// Another version of Envoy, upstream's build [default: as pinned, or that of Istio's images]
     #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_ENVOY_VERSION", value_parser = version)]
     envoy_version: Option<String>,
     /// Another version of Kubernetes [default: as pinned]
     #[arg(long, global = true, value_name = "VERSION", env = "EGRESS_KUBERNETES_VERSION", value_parser = version)]
     kubernetes_version: Option<String>,
+    #[command(flatten)]
+    registries: RegistryArguments,
+}
+
+/// Where images are.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct RegistryArguments {
+    /// Where the sandbox's images are, if it is to be made of them: Istio's, or with `envoy=` or `kubernetes=` theirs
+    /// [default: docker.io/istio,envoy=docker.io/envoyproxy,kubernetes=registry.k8s.io, for versions that are not pinned]
+    #[arg(
+        long,
+        global = true,
+        value_name = "[PROJECT=]REGISTRY/PATH,…",
+        env = "EGRESS_REGISTRY",
+        value_delimiter = ','
+    )]
+    registry: Vec<Hub>,
+}
+
+impl RegistryArguments {
+    /// By project; the last one of a project counts.
+    pub(crate) fn hubs(&self) -> BTreeMap<Family, String> {
+        self.registry.iter().map(|hub| (hub.family, hub.place.clone())).collect()
+    }
 }
 
 /// Versions that a kind of cluster can be made of.
@@ -34,7 +63,9 @@ pub(crate) struct VersionArguments {
 /// [`Failure::Usage`] where it has no choice, or with the versions that there are.
 pub(crate) fn checked(cluster: Choice, versions: Versions) -> Result<Versions, Failure> {
     if cluster != Choice::Sandbox && !versions.is_empty() {
-        return Err(usage("versions can be chosen in the sandbox only; the images of a kind cluster are pinned"));
+        return Err(usage(
+            "--*-version and --registry are for the sandbox; on kind --node-image, --hub and --tag choose versions",
+        ));
     }
     match crate::components::check(&versions) {
         Ok(()) => Ok(versions),
@@ -54,7 +85,12 @@ pub(crate) fn version(text: &str) -> Result<String, String> {
 impl VersionArguments {
     /// The versions asked for.
     pub(crate) fn versions(&self) -> Versions {
-        Versions { istio: None, envoy: self.envoy_version.clone(), kubernetes: self.kubernetes_version.clone() }
+        Versions {
+            istio: self.istio_version.clone(),
+            envoy: self.envoy_version.clone(),
+            kubernetes: self.kubernetes_version.clone(),
+            hubs: self.registries.hubs(),
+        }
     }
 }
 

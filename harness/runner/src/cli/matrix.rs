@@ -16,7 +16,7 @@ use futures::StreamExt;
 
 use self::child::Child;
 use self::combination::{Combination, combinations};
-use super::cluster::{Choice, version};
+use super::cluster::{Choice, RegistryArguments, version};
 use super::run::SelectionArguments;
 use super::source::SourceArguments;
 use super::{Failure, interrupted, usage};
@@ -37,12 +37,17 @@ pub(crate) struct Arguments {
     /// The kinds of cluster
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Choice::Sandbox], value_name = "KIND,…")]
     cluster: Vec<Choice>,
-    /// Versions of Envoy, upstream's build [default: as pinned]
+    /// Versions of Istio, out of its official images [default: as pinned]
+    #[arg(long, value_delimiter = ',', value_name = "VERSION,…", value_parser = version)]
+    istio_version: Vec<String>,
+    /// Versions of Envoy, upstream's build [default: as pinned, or that of Istio's images]
     #[arg(long, value_delimiter = ',', value_name = "VERSION,…", value_parser = version)]
     envoy_version: Vec<String>,
     /// Versions of Kubernetes [default: as pinned]
     #[arg(long, value_delimiter = ',', value_name = "VERSION,…", value_parser = version)]
     kubernetes_version: Vec<String>,
+    #[command(flatten)]
+    registries: RegistryArguments,
     /// How many sandboxes may be up at once [default: what processors and free memory allow]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
     side_by_side: Option<u16>,
@@ -58,7 +63,11 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let combinations = combinations(&arguments.cluster, &arguments.envoy_version, &arguments.kubernetes_version);
+    let combinations = combinations(
+        &arguments.cluster,
+        [&arguments.istio_version, &arguments.envoy_version, &arguments.kubernetes_version],
+        &arguments.registries.hubs(),
+    );
     for combination in &combinations {
         combination.check()?;
     }
@@ -81,6 +90,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             .collect(),
         folder: arguments.output.join(combination.slug()),
         name: combination.name(),
+        on_kind: combination.cluster == Choice::Kind,
     });
     let children: Vec<_> = children.collect();
     let mut problems = Vec::new();

@@ -11,6 +11,7 @@ use egress_core::scenario::ScenarioSet;
 
 use super::{Failure, explain, usage};
 use crate::cluster::EnvironmentError;
+use crate::components::VARIABLES;
 
 /// A report that is wanted.
 #[derive(Debug, Clone)]
@@ -84,8 +85,9 @@ pub(crate) fn command() -> String {
         }
     }
     let host = Host::current();
-    let variables = ["EGRESS_CLUSTER", "EGRESS_ENVOY_VERSION", "EGRESS_KUBERNETES_VERSION"];
-    let set = variables.iter().filter_map(|name| Some(format!("{name}={} ", host.get(name)?.to_string_lossy())));
+    let on_kind = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("EGRESS_KIND_"));
+    let names = VARIABLES.iter().map(|name| (*name).to_owned()).chain(on_kind);
+    let set = names.filter_map(|name| Some(format!("{name}={} ", host.get(&name)?.to_string_lossy())));
     set.collect::<String>() + &Tool::new(Path::new("egress-conformance"), &host).args(words).display()
 }
 

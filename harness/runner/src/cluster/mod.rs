@@ -5,6 +5,7 @@
 //! cluster it is. Start at [`Provider`].
 
 pub mod exec;
+pub mod extensions;
 pub mod forward;
 pub mod inventory;
 pub mod istio;
@@ -60,8 +61,11 @@ impl EnvironmentError {
     }
 }
 
-/// What every cluster has that we make. Its proxies are stock Envoy, so they lack Istio's extensions.
+/// What every cluster has that we make, with stock Envoy, which lacks Istio's extensions.
 pub const MADE_HERE: [Capability; 2] = [Capability::EgressGateway, Capability::SourceAddress];
+/// The same with the Envoy of Istio's own images.
+pub const WITH_ISTIO_EXTENSIONS: [Capability; 3] =
+    [Capability::EgressGateway, Capability::SourceAddress, Capability::IstioExtensions];
 
 /// Makes one kind of cluster and the world outside it.
 pub trait Provider: Send + Sync {

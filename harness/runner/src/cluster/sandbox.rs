@@ -10,26 +10,72 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use egress_component::{ProgramName, Programs};
+use egress_core::scenario::Capability;
 use egress_sandbox::{Event, Names, Options, Restore, Sandbox};
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
+use super::extensions::has_istio_extensions;
 use super::istio::ISTIOD_LABEL;
-use super::{EnvironmentError, Provider};
+use super::{EnvironmentError, MADE_HERE, Provider, WITH_ISTIO_EXTENSIONS};
 
-/// What a sandbox's data plane needs beside a profile: it runs stock Envoy.
-pub const OVERLAYS: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
+/// What a sandbox's data plane needs beside a profile if it runs stock Envoy.
+const STOCK_ENVOY: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
+/// Stands in `images.yaml` for the version of Istio.
+const ISTIO_VERSION: &str = "${istio.version}";
+
+/// What a sandbox is made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SandboxStart {
+    /// Its programs.
+    pub programs: egress_sandbox::Programs,
+    /// The version of Kubernetes.
+    pub kubernetes_version: String,
+    /// The version of Istio.
+    pub istio_version: String,
+    /// Whether Envoy has Istio's extensions.
+    pub istio_extensions: bool,
+}
+
+impl SandboxStart {
+    /// Makes ready what components there are, and asks an Envoy that came from an image what it can do.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when Envoy cannot be used, or is not what Istio's images promise.
+    pub async fn prepare(cached: &Programs, promised: bool) -> Result<Self, EnvironmentError> {
+        let version = |name: &ProgramName| cached.get(name).map(|p| p.version.clone()).unwrap_or_default();
+        if promised && !has_istio_extensions(cached.path(&ProgramName::ENVOY)).await? {
+            return Err(EnvironmentError::new("the Envoy of Istio's image lacks Istio's extensions").with_remedy(
+                "is it an official image? With --envoy-version upstream's Envoy is used, and the extensions are off",
+            ));
+        }
+        Ok(Self {
+            programs: programs(cached),
+            kubernetes_version: version(&ProgramName::KUBE_APISERVER),
+            istio_version: version(&ProgramName::PILOT_DISCOVERY),
+            istio_extensions: promised,
+        })
+    }
+
+    /// What its data plane needs beside a profile.
+    #[must_use]
+    pub fn overlays(&self) -> &'static [&'static str] {
+        if self.istio_extensions { &[] } else { STOCK_ENVOY }
+    }
+}
 
 /// A running sandbox.
 pub struct SandboxProvider {
     sandbox: Sandbox,
+    istio_extensions: bool,
+    overlays: &'static [&'static str],
     /// What broke so far: the sandbox tells each only once.
     faults: Mutex<Vec<String>>,
 }
 
 /// The sandbox's own names for the programs that the component cache holds.
-#[must_use]
-pub fn programs(cached: &Programs) -> egress_sandbox::Programs {
+fn programs(cached: &Programs) -> egress_sandbox::Programs {
     let path = |name: ProgramName| cached.path(&name).to_path_buf();
     egress_sandbox::Programs {
         etcd: path(ProgramName::ETCD),
@@ -51,22 +97,23 @@ impl SandboxProvider {
     /// # Errors
     /// [`EnvironmentError`] with the part that failed and its last words.
     pub async fn start(
-        programs: egress_sandbox::Programs,
-        kubernetes_version: String,
+        start: SandboxStart,
         snapshot: Option<PathBuf>,
         timeout: Duration,
         progress: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<Self, EnvironmentError> {
         let images = crate::embedded::text("images.yaml").map_err(EnvironmentError::new)?;
+        let images = images.replace(ISTIO_VERSION, &start.istio_version);
+        let (istio_extensions, overlays) = (start.istio_extensions, start.overlays());
+        let SandboxStart { programs, kubernetes_version, .. } = start;
         let first = ISTIOD_LABEL.map(str::to_owned).into();
         let restore = snapshot.map(|snapshot| Restore { snapshot, first: Some(first) });
-        let options =
-            Options { programs, images: images.to_owned(), kubernetes_version, log_dir: None, restore, timeout };
+        let options = Options { programs, images, kubernetes_version, log_dir: None, restore, timeout };
         let sandbox = Sandbox::start(options, progress).await.map_err(|e| {
             EnvironmentError::new(format!("the sandbox did not start: {e}"))
                 .with_remedy("`egress-conformance doctor` tells what this machine lacks")
         })?;
-        Ok(Self { sandbox, faults: Mutex::default() })
+        Ok(Self { sandbox, istio_extensions, overlays, faults: Mutex::default() })
     }
 }
 
@@ -80,7 +127,11 @@ impl Provider for SandboxProvider {
     }
 
     fn overlays(&self) -> &'static [&'static str] {
-        OVERLAYS
+        self.overlays
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        if self.istio_extensions { &WITH_ISTIO_EXTENSIONS } else { &MADE_HERE }
     }
 
     fn set_outside<'a>(

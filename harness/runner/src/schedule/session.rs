@@ -19,10 +19,11 @@ use super::stage::Stage;
 use super::world::World;
 use crate::cluster::kind::{KindChoice, KindStart};
 use crate::cluster::objects::Objects;
+use crate::cluster::sandbox::SandboxStart;
 use crate::cluster::saved::Shelf;
 use crate::cluster::workload::{Logs, PodFacts, Workload};
-use crate::cluster::{EnvironmentError, preflight, sandbox};
-use crate::components::{SANDBOX_PROGRAMS, store, store_at};
+use crate::cluster::{EnvironmentError, preflight};
+use crate::components::{self, SANDBOX_PROGRAMS, store, store_at};
 use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
@@ -84,9 +85,8 @@ async fn prepare(options: &SessionOptions, console: &Console) -> Result<(Cluster
             preflight()?;
             let store = store_at(&options.versions)?;
             let programs = store.ensure(&SANDBOX_PROGRAMS, console).await.map_err(|e| EnvironmentError::of(&e))?;
-            let kubernetes = programs.get(&ProgramName::KUBE_APISERVER).map(|p| p.version.clone());
-            let kubernetes_version = kubernetes.unwrap_or_default();
-            Ok((ClusterStart::Sandbox { programs: sandbox::programs(&programs), kubernetes_version }, programs))
+            let promised = components::has_istio_extensions(&options.versions)?;
+            Ok((ClusterStart::Sandbox(SandboxStart::prepare(&programs, promised).await?), programs))
         }
         ClusterKind::Kind => {
             let start = KindStart::prepare(&options.kind, console).await?;

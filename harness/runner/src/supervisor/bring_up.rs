@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::keeper::Input;
 use super::protocol::{ClusterStart, News, Start};
 use crate::cluster::kind::KindProvider;
-use crate::cluster::sandbox::{OVERLAYS, SandboxProvider};
+use crate::cluster::sandbox::SandboxProvider;
 use crate::cluster::saved::{self, Shelf};
 use crate::cluster::{EnvironmentError, Provider};
 use crate::mesh::slot::Slot;
@@ -84,8 +84,8 @@ pub(super) async fn bring_up(start: Start, reporter: Reporter) -> Result<Came, E
 /// The snapshot that this start could use. Only a sandbox can be saved.
 fn key(start: &Start) -> Option<String> {
     match &start.cluster {
-        ClusterStart::Sandbox { programs, kubernetes_version } => {
-            Some(saved::key(programs, kubernetes_version, &start.profile, OVERLAYS))
+        ClusterStart::Sandbox(made) => {
+            Some(saved::key(&made.programs, &made.kubernetes_version, &start.profile, made.overlays()))
         }
         ClusterStart::Kind(_) => None,
     }
@@ -99,9 +99,9 @@ async fn provider(
 ) -> Result<Box<dyn Provider>, EnvironmentError> {
     let listener = reporter.clone();
     match cluster {
-        ClusterStart::Sandbox { programs, kubernetes_version } => {
+        ClusterStart::Sandbox(start) => {
             let listen = move |event| listener.sandbox_event(&event);
-            Ok(Box::new(SandboxProvider::start(programs, kubernetes_version, restore, timeout, listen).await?))
+            Ok(Box::new(SandboxProvider::start(start, restore, timeout, listen).await?))
         }
         ClusterStart::Kind(start) => Ok(Box::new(KindProvider::start(start, timeout, listener).await?)),
     }

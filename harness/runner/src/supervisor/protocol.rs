@@ -18,6 +18,7 @@ use tokio_util::codec::LengthDelimitedCodec;
 use crate::cluster::EnvironmentError;
 use crate::cluster::kind::KindStart;
 use crate::cluster::objects::Applied;
+use crate::cluster::sandbox::SandboxStart;
 use crate::cluster::workload::PodFacts;
 use crate::mesh::Installed;
 use crate::schedule::world::World as Deployed;
@@ -52,12 +53,7 @@ pub struct Start {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ClusterStart {
     /// A sandbox.
-    Sandbox {
-        /// Its programs.
-        programs: egress_sandbox::Programs,
-        /// The version of Kubernetes.
-        kubernetes_version: String,
-    },
+    Sandbox(SandboxStart),
     /// A kind cluster.
     Kind(KindStart),
 }

@@ -23,18 +23,13 @@ fn cluster() -> Result<ClusterKind, String> {
     }
 }
 
-/// What the cluster is made of, by the variables that the command's options have as well.
-fn versions() -> Versions {
-    let given = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    Versions { istio: None, envoy: given("EGRESS_ENVOY_VERSION"), kubernetes: given("EGRESS_KUBERNETES_VERSION") }
-}
-
 /// This process's part in the mesh.
 pub(crate) struct Mesh {
     /// What may be run.
     pub(crate) plan: Plan,
     cluster: ClusterKind,
     kind: KindChoice,
+    versions: Versions,
     runtime: Runtime,
     session: Mutex<Option<Arc<Session>>>,
     console: Console,
@@ -45,7 +40,8 @@ impl Mesh {
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
         let cluster = cluster()?;
         let kind = KindChoice::from_env()?;
-        let mut circumstances = components::circumstances(cluster, &versions()).map_err(|e| e.to_string())?;
+        let versions = components::versions_of_environment()?;
+        let mut circumstances = components::circumstances(cluster, &versions).map_err(|e| e.to_string())?;
         if cluster == ClusterKind::Kind {
             circumstances = kind.circumstances(circumstances);
         }
@@ -53,6 +49,7 @@ impl Mesh {
             cluster,
             kind,
             plan: plan(set, &Selection::default(), &circumstances).map_err(|e| e.render())?,
+            versions,
             runtime: Runtime::new().map_err(|e| e.to_string())?,
             session: Mutex::new(None),
             console: Console::new(),
@@ -74,7 +71,7 @@ impl Mesh {
         }
         let options = SessionOptions {
             cluster: self.cluster,
-            versions: versions(),
+            versions: self.versions.clone(),
             kind: self.kind.clone(),
             profile: profile.to_owned(),
             timeout: Duration::from_secs(180),

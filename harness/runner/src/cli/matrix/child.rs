@@ -1,6 +1,6 @@
 //! One combination's `run`, as a process of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use crate::cli::{Failure, interrupted, usage};
+use crate::components::VARIABLES;
 use crate::progress::{Console, Progress};
 
 /// What is to be run.
@@ -21,6 +22,8 @@ pub(super) struct Child {
     pub(super) name: String,
     /// Of `run`.
     pub(super) arguments: Vec<OsString>,
+    /// Whether the options of a kind cluster are for it.
+    pub(super) on_kind: bool,
     /// For its reports, its output and its logs.
     pub(super) folder: PathBuf,
 }
@@ -81,8 +84,13 @@ impl Child {
             target.push(self.folder.join(file));
             command.arg("--report").arg(target);
         }
-        for variable in ["EGRESS_CLUSTER", "EGRESS_ENVOY_VERSION", "EGRESS_KUBERNETES_VERSION"] {
+        for variable in VARIABLES {
             command.env_remove(variable);
+        }
+        if !self.on_kind {
+            for (variable, _) in std::env::vars_os().filter(|(name, _)| is_for_kind(name)) {
+                command.env_remove(variable);
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
         let mut child = command.spawn()?;
@@ -112,4 +120,9 @@ impl Child {
         output.flush().await?;
         Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(3))
     }
+}
+
+/// Whether a variable is an option of kind clusters ([`crate::cluster::kind::KindChoice`]).
+fn is_for_kind(variable: &OsStr) -> bool {
+    variable.to_string_lossy().starts_with("EGRESS_KIND_")
 }

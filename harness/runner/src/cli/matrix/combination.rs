@@ -1,7 +1,9 @@
 //! The combinations of what the lists of `matrix` name.
 
+use std::collections::BTreeMap;
+
 use clap::ValueEnum;
-use egress_component::Versions;
+use egress_component::{Family, Versions};
 
 use crate::cli::Failure;
 use crate::cli::cluster::{Choice, checked};
@@ -14,15 +16,20 @@ pub(super) struct Combination {
 }
 
 /// Every combination, the lists' first ones first. An empty list is what is pinned.
-pub(super) fn combinations(clusters: &[Choice], envoy: &[String], kubernetes: &[String]) -> Vec<Combination> {
+pub(super) fn combinations(
+    clusters: &[Choice],
+    [istio, envoy, kubernetes]: [&[String]; 3],
+    hubs: &BTreeMap<Family, String>,
+) -> Vec<Combination> {
     fn each(list: &[String]) -> Vec<Option<String>> {
         if list.is_empty() { vec![None] } else { list.iter().cloned().map(Some).collect() }
     }
     let mut all: Vec<Combination> = Vec::new();
     for cluster in clusters {
-        for kubernetes in each(kubernetes) {
+        for (kubernetes, istio) in each(kubernetes).iter().flat_map(|k| each(istio).into_iter().map(move |i| (k, i))) {
             for envoy in each(envoy) {
-                let versions = Versions { istio: None, envoy, kubernetes: kubernetes.clone() };
+                let (istio, kubernetes) = (istio.clone(), kubernetes.clone());
+                let versions = Versions { istio, envoy, kubernetes, hubs: hubs.clone() };
                 let combination = Combination { cluster: *cluster, versions };
                 if !all.contains(&combination) {
                     all.push(combination);
@@ -35,7 +42,11 @@ pub(super) fn combinations(clusters: &[Choice], envoy: &[String], kubernetes: &[
 
 impl Combination {
     fn parts(&self) -> Vec<(&'static str, &str)> {
-        let parts = [("Envoy", &self.versions.envoy), ("Kubernetes", &self.versions.kubernetes)];
+        let parts = [
+            ("Istio", &self.versions.istio),
+            ("Envoy", &self.versions.envoy),
+            ("Kubernetes", &self.versions.kubernetes),
+        ];
         parts.into_iter().filter_map(|(name, version)| Some((name, version.as_deref()?))).collect()
     }
 
@@ -64,7 +75,12 @@ impl Combination {
     /// As arguments of `run`.
     pub(super) fn to_arguments(&self) -> Vec<String> {
         let versions = self.parts().into_iter().map(|(name, v)| format!("--{}-version={v}", name.to_lowercase()));
-        std::iter::once(format!("--cluster={}", self.kind())).chain(versions).collect()
+        let hubs = self
+            .versions
+            .hubs
+            .iter()
+            .map(|(family, place)| format!("--registry={}={place}", family.to_string().to_lowercase()));
+        std::iter::once(format!("--cluster={}", self.kind())).chain(versions).chain(hubs).collect()
     }
 
     /// Whether there is such a thing.
@@ -80,8 +96,8 @@ mod tests {
     #[test]
     fn every_combination_once_in_the_order_of_the_lists() {
         let list = |versions: &[&str]| versions.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
-        let all =
-            combinations(&[Choice::Sandbox], &list(&["1.40.0", "1.38.3", "1.40.0"]), &list(&["1.36.3", "1.35.4"]));
+        let (envoy, kubernetes) = (list(&["1.40.0", "1.38.3", "1.40.0"]), list(&["1.36.3", "1.35.4"]));
+        let all = combinations(&[Choice::Sandbox], [&[], &envoy, &kubernetes], &BTreeMap::new());
         let names: Vec<_> = all.iter().map(Combination::name).collect();
         assert_eq!(
             names,
@@ -97,7 +113,12 @@ mod tests {
             all[3].to_arguments(),
             ["--cluster=sandbox", "--envoy-version=1.38.3", "--kubernetes-version=1.35.4"]
         );
-        let pinned = combinations(&[Choice::Sandbox, Choice::Kind], &[], &[]);
+        let pinned = combinations(&[Choice::Sandbox, Choice::Kind], [&[]; 3], &BTreeMap::new());
         assert_eq!(pinned.iter().map(Combination::name).collect::<Vec<_>>(), ["as pinned", "as pinned, kind"]);
+        let hubs = BTreeMap::from([(Family::Istio, "localhost:5000/istio".to_owned())]);
+        let istio = combinations(&[Choice::Sandbox], [&list(&["1.29.6", "1.30.1"]), &[], &[]], &hubs);
+        assert_eq!(istio.iter().map(Combination::name).collect::<Vec<_>>(), ["Istio 1.29.6", "Istio 1.30.1"]);
+        let arguments = ["--cluster=sandbox", "--istio-version=1.30.1", "--registry=istio=localhost:5000/istio"];
+        assert_eq!(istio[1].to_arguments(), arguments);
     }
 }
