@@ -62,9 +62,9 @@ impl RegistryArguments {
 /// # Errors
 /// [`Failure::Usage`] where it has no choice, or with the versions that there are.
 pub(crate) fn checked(cluster: Choice, versions: Versions) -> Result<Versions, Failure> {
-    if cluster != Choice::Sandbox && !versions.is_empty() {
+    if cluster == Choice::Kind && (versions.envoy.is_some() || versions.kubernetes.is_some()) {
         return Err(usage(
-            "--*-version and --registry are for the sandbox; on kind --node-image, --hub and --tag choose versions",
+            "--envoy-version and --kubernetes-version are for the sandbox; on kind --node-image chooses Kubernetes",
         ));
     }
     match crate::components::check(&versions) {
@@ -138,7 +138,7 @@ impl ClusterArguments {
             Some(option) if self.cluster != Choice::Kind => {
                 Err(usage(format!("{option} is for kind clusters: add --cluster kind, or leave it out")))
             }
-            _ => Ok(self.on_kind.clone()),
+            _ => self.on_kind.clone().at(self.versions.istio_version.as_deref()).map_err(usage),
         }
     }
 }

@@ -91,7 +91,8 @@ async fn prepare(options: &SessionOptions, console: &Console) -> Result<(Cluster
         ClusterKind::Kind => {
             let start = KindStart::prepare(&options.kind, console).await?;
             let people = [ProgramName::KUBECTL, ProgramName::ISTIOCTL];
-            let programs = store()?.ensure(&people, console).await.map_err(|e| EnvironmentError::of(&e))?;
+            let programs =
+                store_at(&options.versions)?.ensure(&people, console).await.map_err(|e| EnvironmentError::of(&e))?;
             Ok((ClusterStart::Kind(start), programs))
         }
         ClusterKind::Existing => Err(EnvironmentError::new("runs on existing clusters are not there yet")),

@@ -39,8 +39,8 @@ impl Mesh {
     /// For the scenarios of a set; nothing is started yet.
     pub(crate) fn of(set: &ScenarioSet) -> Result<Arc<Self>, String> {
         let cluster = cluster()?;
-        let kind = KindChoice::from_env()?;
         let versions = components::versions_of_environment()?;
+        let kind = KindChoice::from_env()?.at(versions.istio.as_deref())?;
         let mut circumstances = components::circumstances(cluster, &versions).map_err(|e| e.to_string())?;
         if cluster == ClusterKind::Kind {
             circumstances = kind.circumstances(circumstances);

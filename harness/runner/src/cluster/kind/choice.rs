@@ -109,6 +109,24 @@ impl KindChoice {
         self.hub.as_deref().unwrap_or(if self.makes() { HUB } else { OFFICIAL_HUB })
     }
 
+    /// The same with a version of Istio: that of its images, where no tag says otherwise.
+    ///
+    /// # Errors
+    /// Where images are made here, which are of the pinned version.
+    pub fn at(mut self, istio: Option<&str>) -> Result<Self, String> {
+        if let Some(version) = istio {
+            if self.makes() && self.hub.is_none() {
+                return Err(
+                    "images of kind that are made here are of the pinned Istio: --istio-version needs --engine \
+                            machine, or --hub and --tag with --image-archive"
+                        .to_owned(),
+                );
+            }
+            self.tag.get_or_insert_with(|| version.to_owned());
+        }
+        Ok(self)
+    }
+
     /// What scenarios find on the cluster: as elsewhere, but for what is chosen here.
     #[must_use]
     pub fn circumstances(&self, usual: Circumstances) -> Circumstances {
@@ -135,6 +153,8 @@ mod tests {
         assert!(!has(&KindChoice::default()) && has(&machine));
         assert!(!has(&KindChoice { own_images: true, ..machine.clone() }));
         assert!(has(&KindChoice { hub: Some("registry.example.com/istio".into()), ..KindChoice::default() }));
+        assert!(KindChoice::default().at(Some("1.30.3")).is_err_and(|why| why.contains("--engine machine")));
+        assert_eq!(machine.clone().at(Some("1.30.3")).map(|choice| choice.tag), Ok(Some("1.30.3".into())));
         assert_eq!((KindChoice::default().said(), machine.said()), (None, Some("--engine")));
     }
 }
