@@ -23,6 +23,20 @@ pub fn join(observation: &Observation, format: &Format) -> Joined {
     Joined { path: Path { hops }, leftovers: leftovers(witnesses), state }
 }
 
+/// Joins all that a pod has sent since the bookmark: requests without a token, made by commands that are not ours. Nobody
+/// else sends from that pod meanwhile, so every line of its sidecar is theirs; onward it goes by sockets.
+///
+/// An observation with a sentinel has everything that the sidecar will write.
+#[must_use]
+pub fn join_pod(observation: &Observation, format: &Format) -> Joined {
+    let mut chain = Chain::new(Witnesses::read(observation, format));
+    chain.follow_sidecar();
+    chain.follow_client();
+    let state = state::of_pod(&chain);
+    let Chain { witnesses, hops, .. } = chain;
+    Joined { path: Path { hops }, leftovers: leftovers(witnesses), state }
+}
+
 fn leftovers(witnesses: Witnesses<'_>) -> Vec<Leftover> {
     let why_line = |other: Option<bool>| match other {
         Some(false) => "carries another token",

@@ -85,6 +85,7 @@ fn server(name: &str, spec: &schema::DestinationSpec, addresses: &[Ipv4Addr]) ->
             schema::Serves::Files => Serves::Files,
             schema::Serves::Httpbin => Serves::Httpbin,
             schema::Serves::Page => Serves::Page,
+            schema::Serves::Redirect => Serves::Redirect,
             schema::Serves::Tcp => Serves::Tcp,
             schema::Serves::Proxy => Serves::Proxy,
         },
@@ -92,5 +93,6 @@ fn server(name: &str, spec: &schema::DestinationSpec, addresses: &[Ipv4Addr]) ->
         hosts: spec.hosts.clone(),
         mutual: spec.mutual,
         title: spec.title.clone(),
+        titles: spec.titles.clone(),
     }
 }
