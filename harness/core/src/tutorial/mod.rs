@@ -10,6 +10,7 @@ mod log_line;
 pub mod manifest;
 pub mod page;
 pub mod parse;
+pub mod report;
 pub mod settings;
 mod shell_text;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use egress_component::{ProgramName, Programs};
+use egress_core::scenario::Capability;
 use egress_sandbox::{Event, Names, Options, Restore, Sandbox};
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
@@ -92,6 +93,17 @@ impl Provider for SandboxProvider {
             let failed = |e| EnvironmentError::new(format!("the world outside could not be set up: {e}"));
             self.sandbox.set_outside_addresses(addresses).await.map_err(failed)?;
             self.sandbox.set_names(names).await.map_err(failed)
+        })
+    }
+
+    fn capabilities(&self) -> &'static [Capability] {
+        &[Capability::EgressGateway, Capability::SourceAddress, Capability::PublicInternet]
+    }
+
+    fn trust<'a>(&'a self, authority: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async move {
+            let trusted = self.sandbox.trust(authority).await;
+            trusted.map_err(|e| EnvironmentError::new(format!("the servers' authority cannot be trusted: {e}")))
         })
     }
 

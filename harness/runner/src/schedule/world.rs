@@ -68,6 +68,7 @@ pub async fn deploy(provider: &dyn Provider, plan: &WorldPlan) -> Result<World, 
     let credentials = provider.servers().credentials().await;
     let credentials =
         credentials.map_err(|e| EnvironmentError::new(format!("the external servers have no certificates: {e}")))?;
+    provider.trust(plan.public.then(|| credentials.ca.clone())).await?;
     let ca = CaValues {
         certificate: credentials.ca,
         client_certificate: credentials.certificate,
