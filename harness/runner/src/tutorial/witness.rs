@@ -154,6 +154,8 @@ impl Bookmarks {
     pub async fn paths(mut self, stage: &Stage, executed: &[InPod]) -> Result<Vec<PodPath>, EnvironmentError> {
         let mut found = Vec::new();
         let pods = self.pods.clone();
+        // The page's own servers in the cluster keep no record for us.
+        let inside: Vec<_> = pods.iter().map(|(pod, _)| pod.ip).collect();
         for (pod, mark) in &pods {
             let Some(request) = executed.iter().find(|e| e.sends() && e.is_in(pod)) else { continue };
             let sentinel = match mark {
@@ -165,7 +167,7 @@ impl Bookmarks {
                 let news = stage.logs.news.notified();
                 let mut observation = self.observation(pod, *mark);
                 observation.sentinel.clone_from(&sentinel);
-                let joined = path::join_pod(&observation, &stage.format);
+                let joined = path::join_pod(&observation, &stage.format, &inside);
                 if !matches!(joined.state, State::Open { .. }) || begun.elapsed() > BOUND {
                     break joined;
                 }
