@@ -152,7 +152,9 @@ fn find(named: &Path, built_in: &BTreeMap<PathBuf, String>) -> Result<Vec<(PathB
 fn markdown_below(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.is_dir() {
+        // What pages are made of is no page.
+        let part = ["boilerplates", "samples"].iter().any(|name| path.ends_with(name));
+        if path.is_dir() && !part {
             markdown_below(&path, files)?;
         } else if path.extension().is_some_and(|e| e == "md") && path.file_stem().is_some_and(|s| s != "_index") {
             files.push(path);
