@@ -4,10 +4,11 @@
 //! by conditions. It judges nothing. Start at [`Surroundings::new`].
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
@@ -34,6 +35,8 @@ pub struct Surroundings<'s> {
     pub pods: Vec<Workload>,
     /// The egress gateway's pods.
     pub gateways: Vec<Workload>,
+    /// Addresses in the cluster where nobody keeps a record for us: the page's pods, and Services.
+    pub inside: Vec<IpAddr>,
 }
 
 fn environment(error: impl ToString) -> EnvironmentError {
@@ -46,8 +49,14 @@ impl<'s> Surroundings<'s> {
     /// # Errors
     /// [`EnvironmentError`] when the cluster cannot be asked.
     pub async fn new(stage: &'s Stage) -> Result<Self, EnvironmentError> {
-        let mut new =
-            Self { stage, before: BTreeMap::new(), now: BTreeMap::new(), pods: Vec::new(), gateways: Vec::new() };
+        let mut new = Self {
+            stage,
+            before: BTreeMap::new(),
+            now: BTreeMap::new(),
+            pods: Vec::new(),
+            gateways: Vec::new(),
+            inside: Vec::new(),
+        };
         new.before = new.inventory().await?;
         new.now = new.before.clone();
         new.find_pods().await?;
@@ -144,6 +153,10 @@ impl<'s> Surroundings<'s> {
             let followed = self.stage.logs.follow(client, facts).await?;
             if is_gateway { gateways.push(followed) } else { pods.push(followed) }
         }
+        let services: Api<Service> = Api::all(client.clone());
+        let services = services.list(&ListParams::default()).await.map_err(environment)?;
+        let addresses = services.iter().filter_map(|s| s.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok());
+        self.inside = addresses.chain(pods.iter().map(|pod| pod.ip)).collect();
         (self.pods, self.gateways) = (pods, gateways);
         Ok(())
     }

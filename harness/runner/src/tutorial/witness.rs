@@ -3,6 +3,7 @@
 //! Requests of a page carry no token, and they run one at a time: all that a pod's sidecar writes after the bookmark is the
 //! command's, and onward it goes by sockets. A later request of ours ends the waiting. Start at [`Bookmarks::set`].
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use egress_core::evidence::{GatewaySeen, Observation, PodSeen};
@@ -30,6 +31,7 @@ pub struct Bookmarks {
     pods: Vec<(Workload, Option<usize>)>,
     gateways: Vec<(Workload, usize)>,
     servers: ServerLog,
+    inside: Vec<IpAddr>,
 }
 
 /// A command in a container, as `kubectl exec` was told.
@@ -129,6 +131,7 @@ impl Bookmarks {
             pods: around.pods.iter().map(|pod| (pod.clone(), mark(pod))).collect(),
             gateways: around.gateways.iter().filter_map(|g| Some((g.clone(), mark(g)?))).collect(),
             servers,
+            inside: around.inside.clone(),
         })
     }
 
@@ -154,33 +157,36 @@ impl Bookmarks {
     pub async fn paths(mut self, stage: &Stage, executed: &[InPod]) -> Result<Vec<PodPath>, EnvironmentError> {
         let mut found = Vec::new();
         let pods = self.pods.clone();
-        // The page's own servers in the cluster keep no record for us.
-        let inside: Vec<_> = pods.iter().map(|(pod, _)| pod.ip).collect();
         for (pod, mark) in &pods {
             let Some(request) = executed.iter().find(|e| e.sends() && e.is_in(pod)) else { continue };
             let sentinel = match mark {
                 Some(_) => self.sentinel(stage, pod, request.container.as_deref().unwrap_or("curl")).await,
                 None => None,
             };
+            // A server records what it got before it answers, so that all of it is there once the command has ended.
+            self.read().await?;
             let begun = Instant::now();
             let joined = loop {
                 let news = stage.logs.news.notified();
                 let mut observation = self.observation(pod, *mark);
                 observation.sentinel.clone_from(&sentinel);
-                let joined = path::join_pod(&observation, &stage.format, &inside);
+                let joined = path::join_pod(&observation, &stage.format, &self.inside);
                 if !matches!(joined.state, State::Open { .. }) || begun.elapsed() > BOUND {
                     break joined;
                 }
                 tokio::select! {
                     () = news => {}
-                    read = self.servers.read(SERVER_WAIT) => {
-                        read.map_err(|e| EnvironmentError::new(format!("the external servers' record: {e}")))?;
-                    }
+                    read = self.read() => read?,
                 }
             };
             found.push(PodPath { pod: format!("{}/{}", pod.namespace, pod.pod), joined });
         }
         Ok(found)
+    }
+
+    async fn read(&mut self) -> Result<(), EnvironmentError> {
+        let read = self.servers.read(SERVER_WAIT).await;
+        read.map_err(|e| EnvironmentError::new(format!("the external servers' record: {e}")))
     }
 
     /// A request of ours from the same pod that its sidecar answers itself: what the page sent is in the log before its
