@@ -27,7 +27,8 @@ pub fn scenarios() -> BTreeMap<PathBuf, String> {
 /// The tutorials' own pages, by path below `fixtures/tutorials/`.
 #[must_use]
 pub fn tutorials() -> BTreeMap<PathBuf, String> {
-    let pages = TUTORIALS.files().filter(|f| f.path().extension().is_some_and(|e| e == "md"));
+    let page = |path: &Path| path.extension().is_some_and(|e| e == "md") && path != Path::new("README.md");
+    let pages = TUTORIALS.files().filter(|f| page(f.path()));
     pages.filter_map(|f| Some((f.path().to_owned(), f.contents_utf8()?.to_owned()))).collect()
 }
 

@@ -5,6 +5,8 @@
 //! scenario ([`draft`]). It runs nothing. Start at [`parse::parse`].
 
 mod block;
+pub mod client_words;
+pub mod draft;
 pub mod drift;
 mod log_line;
 pub mod manifest;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use egress_core::scenario::World;
+use egress_core::tutorial::draft;
 use egress_core::tutorial::report::{Counts, PageReport};
 use egress_core::tutorial::{self as pages, Page, settings::DEFAULT_PROFILE};
 
@@ -64,6 +65,9 @@ struct RunArguments {
     /// Stop before each command until Enter is pressed
     #[arg(long)]
     step: bool,
+    /// Write each page as a scenario into this folder, as it was seen: a draft for `run --scenarios`
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
     /// Keep the mesh up, until `down`
     #[arg(long)]
     keep: bool,
@@ -156,7 +160,7 @@ fn markdown_below(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()
         let part = ["boilerplates", "samples"].iter().any(|name| path.ends_with(name));
         if path.is_dir() && !part {
             markdown_below(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "md") && path.file_stem().is_some_and(|s| s != "_index") {
+        } else if path.extension().is_some_and(|e| e == "md") && path.file_stem().is_some_and(|s| s != "_index" && s != "README") {
             files.push(path);
         }
     }
@@ -259,6 +263,8 @@ impl Run<'_> {
     async fn join(&self) -> Result<Session, Failure> {
         let options = SessionOptions {
             cluster: self.arguments.cluster.kind(),
+            versions: self.arguments.cluster.versions()?,
+            kind: self.arguments.cluster.on_kind()?,
             profile: self.arguments.mesh.clone().unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
             timeout: Duration::from_secs(180),
             purpose: if self.arguments.keep { Purpose::Keep } else { Purpose::Run },
@@ -302,6 +308,26 @@ impl Run<'_> {
     }
 }
 
+/// Writes a draft, and checks that it is a scenario. Returns where it is.
+fn write_draft(folder: &Path, files: &BTreeMap<String, String>) -> Result<String, Failure> {
+    let mut written = BTreeMap::new();
+    for (name, text) in files {
+        let path = folder.join(name);
+        let put = || {
+            std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+            std::fs::write(&path, text)
+        };
+        put().map_err(|e| usage(format!("--record: {} cannot be written: {e}", path.display())))?;
+        written.insert(path, text.clone());
+    }
+    let scenario = written.keys().find(|p| p.ends_with("scenario.yaml")).map(|p| p.display().to_string());
+    let scenario = scenario.unwrap_or_default();
+    Ok(match egress_core::scenario::load(&written, &crate::embedded::profiles()) {
+        Ok(_) => format!("recorded as {scenario}; `egress-conformance run --scenarios {}` runs it", folder.display()),
+        Err(errors) => format!("recorded as {scenario}, which needs a hand: {}", errors.render(false).trim()),
+    })
+}
+
 /// Runs one page with servers for its names; beside the report stands whether the mesh could be given back in order.
 async fn page_on(
     session: &mut Session,
@@ -336,9 +362,25 @@ async fn page_on(
         error = worker.broken() => Err(error),
     };
     console.working("taking back what the page left");
+    let addresses = stage.world.destinations.clone();
     let given_back = session.give_back(&mut worker, stage).await;
     worker.finish().await;
-    let mut report = ran?;
+    let crate::tutorial::run::Ran { mut report, recorded, gateways } = ran?;
+    if let Some(folder) = &arguments.record {
+        let name = page.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let source = draft::Source {
+            title: &page.title,
+            name: &name,
+            profile: &profile,
+            world: &world,
+            addresses: &addresses,
+            gateways: &gateways,
+        };
+        match draft::draft(&source, &recorded) {
+            Ok(files) => remarks.push(write_draft(folder, &files)?),
+            Err(why) => remarks.push(format!("no scenario is recorded: {why}")),
+        }
+    }
     report.profile = profile;
     report.remarks.extend(remarks);
     Ok((report, given_back))

@@ -3,10 +3,13 @@
 //! The mesh is borrowed and given back by whoever calls. Start at [`run`].
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use egress_core::tutorial::client_words;
+use egress_core::tutorial::draft::{Recorded, Sent};
 use egress_core::tutorial::drift::{self, Drift};
-use egress_core::tutorial::report::{Finding, PageReport, StepReport, Verdict, in_words, words};
+use egress_core::tutorial::report::{Finding, PageReport, PodPath, StepReport, Verdict, in_words, words};
 use egress_core::tutorial::verify::{Verify, compare};
 use egress_core::tutorial::{Page, Place, Step};
 use k8s_openapi::api::core::v1::Namespace;
@@ -34,6 +37,16 @@ pub struct Part {
     pub bound: Duration,
 }
 
+/// What running a page gave.
+pub struct Ran {
+    /// What it showed.
+    pub report: PageReport,
+    /// What its commands applied and sent.
+    pub recorded: Vec<Recorded>,
+    /// The egress gateway's addresses.
+    pub gateways: Vec<IpAddr>,
+}
+
 /// Runs a page on a borrowed mesh.
 ///
 /// # Errors
@@ -45,7 +58,7 @@ pub async fn run(
     page: &Page,
     part: &Part,
     progress: &dyn Progress,
-) -> Result<PageReport, EnvironmentError> {
+) -> Result<Ran, EnvironmentError> {
     let begun = Instant::now();
     let workspace = Workspace::make(session)?;
     let mesh = drift::Mesh {
@@ -75,7 +88,7 @@ pub async fn run(
         left: Vec::new(),
         duration_ms: 0,
     };
-    let mut running = Running { stage, mesh, workspace: &workspace, part };
+    let mut running = Running { stage, mesh, workspace: &workspace, part, recorded: Vec::new() };
     for (n, step) in page.steps.iter().enumerate() {
         if part.step_by_step && !confirmed(step).await {
             report.remarks.push(format!("stopped before {}", step.at));
@@ -92,7 +105,8 @@ pub async fn run(
     shell.end().await;
     report.left = around.left().await?;
     report.duration_ms = millis(begun.elapsed());
-    Ok(report)
+    let gateways = around.gateways.iter().map(|gateway| gateway.ip).collect();
+    Ok(Ran { report, recorded: running.recorded, gateways })
 }
 
 /// Whether this is the step that somebody means: its line, or its name.
@@ -140,6 +154,7 @@ struct Running<'a> {
     mesh: drift::Mesh,
     workspace: &'a Workspace,
     part: &'a Part,
+    recorded: Vec<Recorded>,
 }
 
 impl Running<'_> {
@@ -179,12 +194,16 @@ impl Running<'_> {
                 verdicts.fail(step.at.clone(), "the path", "one that is proved to its end".into(), state);
             }
         }
+        let mut recorded =
+            Recorded { line: step.at.line, sent: sent(around, &paths, &executed), ..Recorded::default() };
         if may_change(&step.command) {
             for open in around.settle().await? {
                 verdicts.fail(step.at.clone(), "what the command asks of the cluster", "it comes to be".into(), open);
             }
             self.inert(around, earlier, step, &mut verdicts).await;
+            (recorded.applied, recorded.deleted) = around.changed().await?;
         }
+        self.recorded.push(recorded);
         Ok(StepReport {
             at: step.at.clone(),
             name: step.name.clone(),
@@ -211,6 +230,22 @@ impl Running<'_> {
             }
         }
     }
+}
+
+/// What a command sent, for a scenario that shall send it again.
+fn sent(around: &Surroundings<'_>, paths: &[PodPath], executed: &[InPod]) -> Vec<Sent> {
+    let of = |path: &PodPath| {
+        let pod = around.pods.iter().find(|pod| format!("{}/{}", pod.namespace, pod.pod) == path.pod)?;
+        let own = executed.iter().filter(|e| e.sends() && e.is_in(pod));
+        let requests = own.flat_map(|e| client_words::requests(&e.command).into_iter().map(|r| (r, e.exit)));
+        Some(Sent {
+            meshed: pod.has_proxy,
+            requests: requests.collect(),
+            hops: path.joined.path.hops.clone(),
+            proved: path.proved(),
+        })
+    };
+    paths.iter().filter_map(of).collect()
 }
 
 /// Whether a command may change the cluster, so that what comes after it has to wait.

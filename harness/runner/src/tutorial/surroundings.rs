@@ -11,6 +11,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
+use serde_json::Value;
 
 use crate::cluster::EnvironmentError;
 use crate::cluster::inventory::{self, Extent, Inventory};
@@ -31,6 +32,8 @@ pub struct Surroundings<'s> {
     stage: &'s Stage,
     before: BTreeMap<String, Applied>,
     now: BTreeMap<String, Applied>,
+    /// What the last command changed.
+    changed: Change,
     /// The pods of the page, and the clients that it may use.
     pub pods: Vec<Workload>,
     /// The egress gateway's pods.
@@ -53,6 +56,7 @@ impl<'s> Surroundings<'s> {
             stage,
             before: BTreeMap::new(),
             now: BTreeMap::new(),
+            changed: Change::default(),
             pods: Vec::new(),
             gateways: Vec::new(),
             inside: Vec::new(),
@@ -86,6 +90,7 @@ impl<'s> Surroundings<'s> {
         let now = self.inventory().await?;
         let change = change(&self.now, &now);
         self.now = now;
+        self.changed = change.clone();
         self.find_pods().await?;
         let proxies: Vec<_> = self.pods.iter().chain(&self.gateways).filter_map(|w| w.proxy()).collect();
         if let Err(error) = self.stage.gate.pass(&change, &proxies, GATE).await {
@@ -180,10 +185,24 @@ impl<'s> Surroundings<'s> {
         Ok(inventory::difference(&names(&self.before), &names(&now)))
     }
 
-    /// The objects that the page has made or changed so far and that are still there.
-    #[must_use]
-    pub fn made(&self) -> Vec<Applied> {
-        change(&self.before, &self.now).present
+    /// What the last command changed: the objects that it made or changed, whole, and those that are gone by kind, namespace
+    /// and name.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when the cluster cannot be asked.
+    pub async fn changed(&self) -> Result<(Vec<Value>, Vec<(String, String, String)>), EnvironmentError> {
+        let mut present = Vec::new();
+        for object in &self.changed.present {
+            let namespace = object.namespace.as_deref().unwrap_or_default();
+            let read = self.stage.objects.read(&object.gvk, namespace, Some(&object.name), None).await;
+            for mut whole in read.map_err(environment)? {
+                whole["apiVersion"] = object.gvk.api_version().into();
+                whole["kind"] = object.gvk.kind.clone().into();
+                present.push(whole);
+            }
+        }
+        let gone = |o: &Applied| (o.gvk.kind.clone(), o.namespace.clone().unwrap_or_default(), o.name.clone());
+        Ok((present, self.changed.absent.iter().map(gone).collect()))
     }
 }
 
