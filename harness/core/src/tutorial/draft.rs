@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::client_words::Request;
 use crate::path::SeenHop;
 use crate::scenario::World;
+use crate::scenario::schema::Serves;
 
 /// What was recorded of one command.
 #[derive(Debug, Clone, Default)]
@@ -82,13 +83,16 @@ pub fn draft(source: &Source<'_>, recorded: &[Recorded]) -> Result<BTreeMap<Stri
         files: BTreeMap::new(),
         live: BTreeMap::new(),
         left_out: BTreeSet::new(),
+        unverified: BTreeSet::new(),
         clusters: BTreeMap::new(),
     };
     let mut steps: Vec<Step> = Vec::new();
-    let (mut apply, mut delete) = (Vec::new(), Vec::new());
+    let (mut apply, mut delete): (Vec<String>, Vec<(Key, String)>) = (Vec::new(), Vec::new());
     for command in recorded {
         for object in &command.applied {
-            if let Some(file) = writer.manifest(object) {
+            if let Some((key, file)) = writer.manifest(object) {
+                // A step applies first: what is made anew under its name is not deleted then.
+                delete.retain(|(gone, _)| *gone != key);
                 apply.push(file);
             }
         }
@@ -97,13 +101,13 @@ pub fn draft(source: &Source<'_>, recorded: &[Recorded]) -> Result<BTreeMap<Stri
                 // What is applied and deleted without a request in between leaves no trace.
                 match apply.iter().position(|applied| *applied == file) {
                     Some(at) => drop(apply.remove(at)),
-                    None => delete.push(file),
+                    None => delete.push((gone.clone(), file)),
                 }
             }
         }
         for step in writer.steps(command) {
-            let (apply, delete) = (std::mem::take(&mut apply), std::mem::take(&mut delete));
-            steps.push(Step { apply, delete, ..step });
+            let gone = std::mem::take(&mut delete).into_iter().map(|(_, file)| file).collect();
+            steps.push(Step { apply: std::mem::take(&mut apply), delete: gone, ..step });
         }
     }
     writer.controls(&mut steps);
@@ -134,12 +138,17 @@ struct Step {
     control: Option<String>,
 }
 
+/// Kind, namespace and name of an object.
+type Key = (String, String, String);
+
 struct Writer<'a> {
     source: &'a Source<'a>,
     files: BTreeMap<String, Value>,
     /// The manifest that stands for an object at this moment.
     live: BTreeMap<(String, String, String), String>,
     left_out: BTreeSet<String>,
+    /// DestinationRules whose check of certificates is switched off.
+    unverified: BTreeSet<String>,
     /// Addresses of Services, and what stands for them.
     clusters: BTreeMap<String, String>,
 }
@@ -153,11 +162,13 @@ fn slug(text: &str) -> String {
 
 impl Writer<'_> {
     /// Writes an object as a manifest; `None` where a scenario cannot have it.
-    fn manifest(&mut self, object: &Value) -> Option<String> {
+    fn manifest(&mut self, object: &Value) -> Option<(Key, String)> {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (kind, name, namespace) = (text("/kind"), text("/metadata/name"), text("/metadata/namespace"));
         let selects = kind == "Service" && object.pointer("/spec/selector").is_some();
-        if !KINDS.contains(&kind.as_str()) || selects {
+        let managed = !object["metadata"]["labels"]["endpoints.kubernetes.io/managed-by"].is_null()
+            || !object["metadata"]["annotations"]["endpoints.kubernetes.io/last-change-trigger-time"].is_null();
+        if !KINDS.contains(&kind.as_str()) || selects || managed {
             return None;
         }
         if !["default", "istio-system"].contains(&namespace.as_str()) {
@@ -176,36 +187,68 @@ impl Writer<'_> {
                 clean[key] = value.clone();
             }
         }
-        if let Some(spec) = clean["spec"].as_object_mut().filter(|_| kind == "Service") {
+        if let Some(spec) = clean.get_mut("spec").and_then(Value::as_object_mut).filter(|_| kind == "Service") {
             for key in
                 ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy", "sessionAffinity"]
             {
                 spec.remove(key);
             }
         }
+        if kind == "DestinationRule" && self.unverified(&mut clean["spec"]) {
+            self.unverified.insert(name.clone());
+        }
         self.replace(&mut clean);
-        let first = format!("{}-{}", kind.to_lowercase(), slug(&name));
-        let number = self
-            .files
-            .keys()
-            .filter(|f| f.trim_end_matches(".yaml").trim_end_matches(char::is_numeric).trim_end_matches('-') == first)
-            .count();
-        let file = if number == 0 { format!("{first}.yaml") } else { format!("{first}-{}.yaml", number + 1) };
-        if self.files.values().any(|known| *known == clean)
-            && self.live.contains_key(&(kind.clone(), namespace.clone(), name.clone()))
-        {
+        let key = (kind.clone(), namespace, name.clone());
+        if self.live.get(&key).is_some_and(|file| self.files.get(file) == Some(&clean)) {
             return None;
         }
+        // A page may go back to what it had before.
+        let known = self.files.iter().find(|(_, other)| **other == clean).map(|(file, _)| file.clone());
+        let file = known.unwrap_or_else(|| {
+            let first = format!("{}-{}", kind.to_lowercase(), slug(&name));
+            let numbered = (2..).map(|n| format!("{first}-{n}.yaml"));
+            let mut names = std::iter::once(format!("{first}.yaml")).chain(numbered);
+            names.find(|name| !self.files.contains_key(name)).unwrap_or_default()
+        });
         self.files.insert(file.clone(), clean);
-        self.live.insert((kind, namespace, name), file.clone());
-        Some(file)
+        self.live.insert(key.clone(), file.clone());
+        Some((key, file))
+    }
+
+    /// Scenarios have no servers that proxies trust: TLS by the system's authorities is made without a check. Returns
+    /// whether there was any.
+    fn unverified(&self, value: &mut Value) -> bool {
+        let mut any = false;
+        if value["tls"]["mode"] == "SIMPLE" && value["tls"]["caCertificates"].is_null() {
+            value["tls"]["insecureSkipVerify"] = true.into();
+            any = true;
+        }
+        let inner: Vec<&mut Value> = match value {
+            Value::Object(map) => map.values_mut().collect(),
+            Value::Array(list) => list.iter_mut().collect(),
+            _ => Vec::new(),
+        };
+        for value in inner.into_iter().filter(|v| v.is_object() || v.is_array()) {
+            any |= self.unverified(value);
+        }
+        any
     }
 
     /// Puts variables where the page has what differs from run to run.
     fn replace(&self, value: &mut Value) {
         match value {
             Value::String(text) => *text = self.with_variables(text),
-            Value::Array(list) => list.iter_mut().for_each(|v| self.replace(v)),
+            Value::Array(list) => {
+                list.iter_mut().for_each(|v| self.replace(v));
+                // Several addresses of the page may be one server's.
+                let mut kept: Vec<Value> = Vec::new();
+                list.retain(|v| {
+                    !kept.contains(v) && {
+                        kept.push(v.clone());
+                        true
+                    }
+                });
+            }
             Value::Object(map) => map.values_mut().for_each(|v| self.replace(v)),
             _ => {}
         }
@@ -272,7 +315,11 @@ impl Writer<'_> {
         if tls && !arguments.iter().any(|a| matches!(a.as_str(), "-k" | "--insecure")) {
             arguments.insert(0, "-k".to_owned());
         }
-        let hops = |exchange: &Vec<SeenHop>| exchange.iter().map(|hop| self.hop(hop)).collect::<Vec<_>>();
+        let hops = |exchange: &Vec<SeenHop>| {
+            let mut hops: Vec<Value> = exchange.iter().map(|hop| self.hop(hop)).collect();
+            hops.extend(exchange.last().and_then(|last| self.through(last, &request.arguments)));
+            hops
+        };
         let mut expect = match exchanges {
             [] => json!({"path": []}),
             [one] => json!({"path": hops(one)}),
@@ -288,6 +335,20 @@ impl Writer<'_> {
         let from = if meshed { "meshed" } else { "plain" };
         let probe = json!({"from": from, "curl": arguments});
         Step { name: name.to_owned(), probe, expect, arrives, ..Step::default() }
+    }
+
+    /// Where a tunnel of a proxy among the servers leads: the server of the URL, which a probe's token shows.
+    fn through(&self, last: &SeenHop, arguments: &[String]) -> Option<Value> {
+        let SeenHop::Destination(seen) = last else { return None };
+        let destinations = &self.source.world.destinations;
+        let tunnel = seen.method.as_deref() == Some("CONNECT");
+        if !tunnel || destinations.get(&seen.name)?.spec.serves != Serves::Proxy {
+            return None;
+        }
+        let host = host(&json!({"curl": arguments}));
+        let of_host = |d: &crate::scenario::WorldDestination| d.spec.tls && d.spec.hosts.contains(&host);
+        let (name, _) = destinations.iter().find(|(_, d)| of_host(d))?;
+        Some(json!({"destination": {"name": name}}))
     }
 
     fn hop(&self, hop: &SeenHop) -> Value {
@@ -371,6 +432,10 @@ impl Writer<'_> {
         if !self.left_out.is_empty() {
             let left: Vec<&str> = self.left_out.iter().map(String::as_str).collect();
             about.push_str(&format!(" Not recorded: {}.", left.join("; ")));
+        }
+        if !self.unverified.is_empty() {
+            let names: Vec<&str> = self.unverified.iter().map(String::as_str).collect();
+            about.push_str(&format!(" DestinationRules that do not check certificates here: {}.", names.join(", ")));
         }
         let destinations: BTreeMap<&String, &crate::scenario::schema::DestinationSpec> =
             self.source.world.destinations.iter().map(|(name, d)| (name, &d.spec)).collect();

@@ -83,7 +83,8 @@ fn spec(serves: Serves, port: u16, hosts: &[String]) -> DestinationSpec {
 
 /// One machine for every Wikipedia: each answers for all of them, as the real ones do.
 fn wikipedia(world: &mut World, named: &BTreeSet<String>) {
-    let mut hosts = named.clone();
+    // The domain by itself is what is left of a wildcard.
+    let mut hosts: BTreeSet<String> = named.iter().filter(|host| *host != "wikipedia.org").cloned().collect();
     hosts.extend(["www", "en", "de"].map(|language| format!("{language}.wikipedia.org")));
     let hosts: Vec<String> = hosts.into_iter().collect();
     let titles = BTreeMap::from([

@@ -160,7 +160,9 @@ fn markdown_below(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()
         let part = ["boilerplates", "samples"].iter().any(|name| path.ends_with(name));
         if path.is_dir() && !part {
             markdown_below(&path, files)?;
-        } else if path.extension().is_some_and(|e| e == "md") && path.file_stem().is_some_and(|s| s != "_index" && s != "README") {
+        } else if path.extension().is_some_and(|e| e == "md")
+            && path.file_stem().is_some_and(|s| s != "_index" && s != "README")
+        {
             files.push(path);
         }
     }
