@@ -13,3 +13,4 @@ pub mod evidence;
 pub mod path;
 pub mod report;
 pub mod scenario;
+pub mod tutorial;

@@ -11,6 +11,7 @@ static SCENARIOS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../scenarios");
 static MESH: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../fixtures/mesh");
 static WORKLOADS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../fixtures/workloads");
 static COMPONENTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../fixtures/components");
+static TUTORIALS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../fixtures/tutorials");
 static IMAGES: &str = include_str!("../../../fixtures/images.yaml");
 
 /// The embedded scenario files, by path below `scenarios/`.
@@ -20,6 +21,37 @@ pub fn scenarios() -> BTreeMap<PathBuf, String> {
     collect(&SCENARIOS, &mut |path, bytes| {
         files.insert(path.to_owned(), String::from_utf8_lossy(bytes).into_owned());
     });
+    files
+}
+
+/// The tutorials' own pages, by path below `fixtures/tutorials/`.
+#[must_use]
+pub fn tutorials() -> BTreeMap<PathBuf, String> {
+    let page = |path: &Path| path.extension().is_some_and(|e| e == "md") && path != Path::new("README.md");
+    let pages = TUTORIALS.files().filter(|f| page(f.path()));
+    pages.filter_map(|f| Some((f.path().to_owned(), f.contents_utf8()?.to_owned()))).collect()
+}
+
+/// What stands for the samples of an Istio release, by path below `samples/`.
+#[must_use]
+pub fn tutorial_samples() -> Vec<(PathBuf, String)> {
+    below("samples")
+}
+
+/// What stands for the boilerplates of istio.io, by path below `boilerplates/`.
+#[must_use]
+pub fn tutorial_boilerplates() -> Vec<(PathBuf, String)> {
+    below("boilerplates")
+}
+
+fn below(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    if let Some(dir) = TUTORIALS.get_dir(folder) {
+        collect(dir, &mut |path, bytes| {
+            let path = path.strip_prefix(folder).unwrap_or(path).to_owned();
+            files.push((path, String::from_utf8_lossy(bytes).into_owned()));
+        });
+    }
     files
 }
 

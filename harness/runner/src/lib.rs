@@ -19,6 +19,7 @@ pub mod probe;
 pub mod progress;
 pub mod schedule;
 pub mod supervisor;
+pub mod tutorial;
 pub mod wait;
 
 pub use supervisor::run_if_child;

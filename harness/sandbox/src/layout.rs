@@ -23,6 +23,11 @@ impl Layout {
         self.state.join("world.sock")
     }
 
+    /// The certificate authorities that containers trust.
+    pub(crate) fn authorities(&self) -> PathBuf {
+        self.state.join("ca-certificates.crt")
+    }
+
     /// Logs of all components, one file each.
     pub(crate) fn logs(&self) -> PathBuf {
         self.state.join("logs")

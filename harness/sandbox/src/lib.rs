@@ -12,6 +12,7 @@
 //! `network`, `control_plane`, `dns`, `node` (the node agent), `sandbox` (the owner's
 //! side).
 
+mod authorities;
 mod component;
 mod control_plane;
 mod doctor;

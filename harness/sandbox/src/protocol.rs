@@ -35,6 +35,8 @@ pub(crate) struct ToSandbox {
 pub(crate) enum Request {
     SetNames(Names),
     SetOutsideAddresses(Vec<Ipv4Addr>),
+    /// An authority (PEM) that pods trust beside the machine's own; none: no other.
+    Trust(Option<String>),
     /// Writes what etcd holds to the place that the layout names.
     SaveObjects,
     /// Ends pods and components; the sandbox exits after it answered.

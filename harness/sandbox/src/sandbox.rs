@@ -219,9 +219,18 @@ impl Sandbox {
     }
 
     /// Replaces the addresses that exist in the outside namespace, for external servers to listen
-    /// on. All must be hosts of [`Sandbox::outside_subnet`]. Returns when they are in force.
+    /// on: hosts of [`Sandbox::outside_subnet`], or public addresses. Returns when they are in force.
     pub async fn set_outside_addresses(&self, addresses: Vec<Ipv4Addr>) -> Result<(), ControlError> {
         self.channel.ask(Request::SetOutsideAddresses(addresses)).await
+    }
+
+    /// Has every pod trust this certificate authority (PEM) as one of its system's own, and no other one that was given
+    /// before; none: only what this machine trusts. Programs that have read their list already may keep it.
+    ///
+    /// # Errors
+    /// [`ControlError`], also where this machine has no list of authorities.
+    pub async fn trust(&self, authority: Option<String>) -> Result<(), ControlError> {
+        self.channel.ask(Request::Trust(authority)).await
     }
 
     /// Keeps all objects and keys of this moment in a new folder, for [`Options::restore`]. The cluster goes on meanwhile.

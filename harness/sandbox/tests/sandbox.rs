@@ -256,6 +256,7 @@ async fn an_external_server(sandbox: &Sandbox, address: &str) {
         hosts: vec!["my.server.com".to_owned()],
         mutual: false,
         title: None,
+        titles: Default::default(),
     };
     let world = external_server::client::ControlClient::unix(sandbox.world_socket());
     world.put_destinations(&[spec]).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Every line and record is used at most once, so following ends. Start at [`Chain::follow_sidecar`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::join::by_sockets;
 use super::model::{DestinationSeen, JoinedBy, PeerOf, SeenHop};
@@ -18,6 +18,8 @@ pub(super) struct Chain<'a> {
     pub(super) unclear: Option<String>,
     /// Whether the request's own chain, from the client on, is complete.
     pub(super) complete: bool,
+    /// Addresses of servers that keep no record for us: a way that leads there ends there.
+    pub(super) without_record: Vec<IpAddr>,
 }
 
 /// A proxy's line, as the hop that others follow from.
@@ -32,7 +34,7 @@ struct From {
 
 impl<'a> Chain<'a> {
     pub(super) fn new(witnesses: Witnesses<'a>) -> Self {
-        Self { witnesses, hops: Vec::new(), waiting: None, unclear: None, complete: false }
+        Self { witnesses, hops: Vec::new(), waiting: None, unclear: None, complete: false, without_record: Vec::new() }
     }
 
     /// Notes what is missing; the first is what is reported.
@@ -302,6 +304,9 @@ impl<'a> Chain<'a> {
 
     fn nothing_there(&mut self, n: usize, from: &From) {
         let host = self.witnesses.lines[n].record.upstream_host();
+        if host.is_some_and(|h| self.without_record.contains(&h.ip())) {
+            return;
+        }
         let gateway = host.is_some_and(|h| self.witnesses.owner(h.ip()) == PeerOf::Gateway);
         let (pod, socket) = (&from.pod, from.socket);
         let upstream = host.map_or_else(|| "an unknown upstream".to_owned(), |h| h.to_string());

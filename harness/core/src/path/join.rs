@@ -1,5 +1,7 @@
 //! Joining: from the client's socket hop by hop, then what carries the token beside the chain.
 
+use std::net::IpAddr;
+
 use super::follow::Chain;
 use super::model::{Joined, JoinedBy, Leftover, Path};
 use super::state;
@@ -19,6 +21,22 @@ pub fn join(observation: &Observation, format: &Format) -> Joined {
     chain.complete = chain.waiting.is_none() && !chain.hops.is_empty();
     chain.beside();
     let state = state::of(&chain);
+    let Chain { witnesses, hops, .. } = chain;
+    Joined { path: Path { hops }, leftovers: leftovers(witnesses), state }
+}
+
+/// Joins all that a pod has sent since the bookmark: requests without a token, made by commands that are not ours. Nobody
+/// else sends from that pod meanwhile, so every line of its sidecar is theirs; onward it goes by sockets.
+///
+/// An observation with a sentinel has everything that the sidecar will write. At the addresses `without_record` are servers
+/// that are not ours: a way that leads to one ends with the line of the proxy before it.
+#[must_use]
+pub fn join_pod(observation: &Observation, format: &Format, without_record: &[IpAddr]) -> Joined {
+    let mut chain = Chain::new(Witnesses::read(observation, format));
+    chain.without_record = without_record.to_vec();
+    chain.follow_sidecar();
+    chain.follow_client();
+    let state = state::of_pod(&chain);
     let Chain { witnesses, hops, .. } = chain;
     Joined { path: Path { hops }, leftovers: leftovers(witnesses), state }
 }

@@ -14,6 +14,6 @@ mod state;
 mod tests;
 mod witness;
 
-pub use join::join;
+pub use join::{join, join_pod};
 pub use model::{DestinationSeen, Joined, JoinedBy, Leftover, Path, PeerOf, ProxySeen, SeenHop, State};
 pub use render::render_path;

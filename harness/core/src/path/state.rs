@@ -33,6 +33,25 @@ pub(super) fn of(chain: &Chain<'_>) -> State {
     State::Closed
 }
 
+/// The same where nothing of the client's own is known but its pod.
+pub(super) fn of_pod(chain: &Chain<'_>) -> State {
+    let observation = chain.witnesses.observation;
+    let pod = &observation.client_pod.name;
+    if let Some(why) = &chain.unclear {
+        return State::Inconclusive { why: why.clone() };
+    }
+    if let Some(waiting_for) = &chain.waiting {
+        return State::Open { waiting_for: waiting_for.clone() };
+    }
+    if observation.sidecar.is_some() && observation.sentinel.is_none() {
+        return State::Open { waiting_for: format!("a later line in the log of {pod}: more may come") };
+    }
+    if chain.hops.is_empty() && observation.sidecar.is_none() {
+        return State::Open { waiting_for: format!("a record of a connection of {pod}") };
+    }
+    State::Closed
+}
+
 /// No hop at all: is it proved that there was none?
 fn silence(chain: &Chain<'_>, client: &ClientResult) -> State {
     let observation = chain.witnesses.observation;

@@ -411,3 +411,24 @@ fn a_path_is_rendered_hop_by_hop() {
        GET /, Host h; user-agent: curl probe/0123456789abcdef x
     "#);
 }
+
+#[test]
+fn all_that_a_pod_has_sent_is_joined_without_a_token() {
+    let mut o = observation();
+    (o.token, o.client) = (None, None);
+    let second = "10.244.0.8:49000";
+    o.sidecar = Some(vec![http("any", "/1", CURL, SIDECAR, SERVER), http("any", "/2", second, SIDECAR, SERVER)]);
+    o.servers = vec![request(1, SIDECAR, "any", "/1"), request(1, SIDECAR, "any", "/2")];
+    let open = super::join_pod(&o, &Format::istio_text("1.31.0").expect("a format"), &[]);
+    assert!(matches!(open.state, State::Open { .. }), "{:?}", open.state);
+    o.sentinel = Some("a later line".into());
+    let closed = super::join_pod(&o, &Format::istio_text("1.31.0").expect("a format"), &[]);
+    assert_eq!(closed.state, State::Closed);
+    let kinds: Vec<_> = closed.path.hops.iter().map(|h| h.kind()).collect();
+    assert_eq!(kinds, ["sidecar", "destination", "sidecar", "destination"]);
+    o.servers.clear();
+    waits(&super::join_pod(&o, &Format::istio_text("1.31.0").expect("a format"), &[]), "the record at 192.0.2.7:80");
+    let inside = ["192.0.2.7".parse().expect("an address")];
+    let ended = super::join_pod(&o, &Format::istio_text("1.31.0").expect("a format"), &inside);
+    assert_eq!((ended.state, ended.path.hops.len()), (State::Closed, 2));
+}

@@ -22,7 +22,7 @@ pub use load::{LoadError, LoadErrors, load};
 pub use model::{Manifest, ManifestObject, Position, Positions, Scenario, ScenarioId, ScenarioSet};
 pub use plan::{
     Addresses, Capability, Lease, Lock, Locks, Order, Plan, PlanError, PlanErrors, Planned, ProfileGroup, Selection,
-    SkipReason, World, plan,
+    SkipReason, World, WorldDestination, plan,
 };
 pub use variable::ObjectRef;
 pub use variant::{Circumstances, ClusterKind, InForce};

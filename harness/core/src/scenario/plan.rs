@@ -55,6 +55,8 @@ pub enum Capability {
     EgressGateway,
     /// External servers see the addresses of pods, not of a node that masquerades.
     SourceAddress,
+    /// The external servers can stand for public ones: pods trust their certificates, and public addresses are theirs.
+    PublicInternet,
     /// The proxies have Istio's own Envoy extensions (`istio.stats`, `istio.alpn`, metadata exchange), as released images
     /// do; stock Envoy has none of them.
     IstioExtensions,
@@ -62,7 +64,7 @@ pub enum Capability {
 
 impl Capability {
     /// All there are.
-    pub const ALL: [Self; 3] = [Self::EgressGateway, Self::SourceAddress, Self::IstioExtensions];
+    pub const ALL: [Self; 4] = [Self::EgressGateway, Self::SourceAddress, Self::PublicInternet, Self::IstioExtensions];
 
     /// The word for it in a scenario's `requires`.
     #[must_use]
@@ -70,6 +72,7 @@ impl Capability {
         match self {
             Self::EgressGateway => "egress-gateway",
             Self::SourceAddress => "source-address",
+            Self::PublicInternet => "public-internet",
             Self::IstioExtensions => "istio-extensions",
         }
     }

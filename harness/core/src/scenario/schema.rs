@@ -121,6 +121,9 @@ pub struct DestinationSpec {
     /// The title of its pages; default: its first host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Titles of its pages under some of its hosts, where one server has several sites.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub titles: BTreeMap<String, String>,
     /// Another destination whose addresses it shares: one machine with several ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
@@ -140,6 +143,8 @@ pub enum Serves {
     Httpbin,
     /// One HTML page with a title.
     Page,
+    /// A redirection (301) of every URL to the same one under `https`.
+    Redirect,
     /// Raw TCP: a banner at once, then an echo of each line.
     Tcp,
     /// An HTTP proxy: `CONNECT` opens a tunnel to another external server.

@@ -18,6 +18,7 @@ mod schema;
 mod shell;
 mod source;
 mod sweep;
+mod tutorial;
 mod up;
 
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Command {
     Down(down::Arguments),
     /// Open a shell with kubectl and istioctl for a mesh, which is brought up if there is none
     Shell(shell::Arguments),
+    /// Run the commands of documentation pages as they stand, and show the path behind each request
+    Tutorial(tutorial::Arguments),
     /// Tell whether this machine can run a sandbox, and what it lacks
     Doctor(doctor::Arguments),
     /// List, build or verify the programs that a sandbox runs
@@ -137,6 +140,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Up(arguments) => up::run(arguments).await,
         Command::Down(arguments) => down::run(&arguments).await,
         Command::Shell(arguments) => shell::run(arguments).await,
+        Command::Tutorial(arguments) => tutorial::run(arguments).await,
         Command::Doctor(arguments) => Ok(doctor::run(&arguments)),
         Command::Components(arguments) => components::run(arguments).await,
         Command::Schema(arguments) => schema::run(&arguments),

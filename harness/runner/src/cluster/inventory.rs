@@ -3,7 +3,7 @@
 //! Covers the kinds that scenarios and tutorials make, in every namespace. Pods and what controllers number by themselves
 //! are left out: they come and go with their owners, which are covered. Start at [`take`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use kube::core::GroupVersionKind;
@@ -12,11 +12,13 @@ use serde_json::Value;
 use super::objects::{Applied, ObjectError, Objects, RUN_LABEL};
 
 /// Group, version and kinds.
-const KINDS: [(&str, &str, &[&str]); 9] = [
+const KINDS: [(&str, &str, &[&str]); 11] = [
     ("", "v1", &["Namespace", "Service", "Endpoints", "ConfigMap", "Secret", "ServiceAccount"]),
     ("apps", "v1", &["Deployment", "DaemonSet", "StatefulSet"]),
     ("batch", "v1", &["Job"]),
     ("discovery.k8s.io", "v1", &["EndpointSlice"]),
+    ("networking.k8s.io", "v1", &["NetworkPolicy"]),
+    ("rbac.authorization.k8s.io", "v1", &["Role", "RoleBinding"]),
     (
         "networking.istio.io",
         "v1",
@@ -44,6 +46,8 @@ pub struct Inventory {
     pub names: BTreeSet<String>,
     /// The objects that carry the label of the run that was asked for.
     pub labelled: Vec<Applied>,
+    /// Everything covered, by [`Inventory::names`]; of each only its metadata.
+    pub objects: BTreeMap<String, Applied>,
 }
 
 /// Lists everything covered, and what of it carries the label of `run`.
@@ -72,7 +76,9 @@ pub async fn take(objects: &Objects, extent: Extent, run: &str) -> Result<Invent
             Extent::Namespaces(names) => namespace.is_some_and(|namespace| names.contains(namespace)),
         };
         if inside || labelled {
-            inventory.names.insert(describe(&gvk.kind, &object));
+            let name = describe(&gvk.kind, &object);
+            inventory.names.insert(name.clone());
+            inventory.objects.insert(name, applied(gvk.clone(), object.clone()));
         }
         if labelled {
             inventory.labelled.push(applied(gvk, object));

@@ -103,6 +103,14 @@ pub trait Provider: Send + Sync {
     fn set_outside<'a>(&'a self, addresses: Vec<Ipv4Addr>, names: Names)
     -> BoxFuture<'a, Result<(), EnvironmentError>>;
 
+    /// Has every pod trust this certificate authority (PEM) as one of its system's own; `None`: none but its own. A kind
+    /// of cluster that has [`Capability::PublicInternet`] can do this.
+    fn trust<'a>(&'a self, authority: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        let can = authority.is_none();
+        let why = "pods of this kind of cluster cannot be made to trust the external servers as public ones";
+        Box::pin(async move { if can { Ok(()) } else { Err(EnvironmentError::new(why)) } })
+    }
+
     /// The control of the external servers.
     fn servers(&self) -> ControlClient;
 

@@ -146,6 +146,17 @@ impl Provider for SandboxProvider {
         })
     }
 
+    fn capabilities(&self) -> &'static [Capability] {
+        &[Capability::EgressGateway, Capability::SourceAddress, Capability::PublicInternet]
+    }
+
+    fn trust<'a>(&'a self, authority: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async move {
+            let trusted = self.sandbox.trust(authority).await;
+            trusted.map_err(|e| EnvironmentError::new(format!("the servers' authority cannot be trusted: {e}")))
+        })
+    }
+
     fn servers(&self) -> ControlClient {
         ControlClient::unix(self.sandbox.world_socket())
     }

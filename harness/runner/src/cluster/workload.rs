@@ -180,7 +180,11 @@ pub async fn standing(client: &Client, namespace: &str, pod: &str) -> String {
     }
 }
 
-fn facts(pod: &Pod, name: &str, gateway: bool) -> Result<PodFacts, EnvironmentError> {
+/// What of a pod matters to a probe.
+///
+/// # Errors
+/// [`EnvironmentError`] when it has no address.
+pub fn facts(pod: &Pod, name: &str, gateway: bool) -> Result<PodFacts, EnvironmentError> {
     let (namespace, pod_name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let ip = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
     let ip = ip.ok_or_else(|| EnvironmentError::new(format!("pod {namespace}/{pod_name} has no address")))?;
@@ -243,7 +247,8 @@ pub fn is_ready(pod: &Pod) -> bool {
 }
 
 /// A pod's state in one line, for people.
-fn describe(pod: &Pod) -> String {
+#[must_use]
+pub fn describe(pod: &Pod) -> String {
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.init_container_statuses.into_iter().flatten();
     let containers = containers.chain(status.container_statuses.into_iter().flatten());

@@ -1,7 +1,8 @@
 //! Taking back what a lease left in the cluster, and proving that nothing else was left.
 //!
 //! It works by the lease's label, so it needs nobody who remembers: a client that was killed is cleaned up after in the
-//! same way as one that said goodbye. Start at [`clean`].
+//! same way as one that said goodbye. What the commands of a tutorial applied has no label: then whatever was not there
+//! before goes. Start at [`clean`].
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -29,6 +30,8 @@ pub struct Touched<'a> {
     pub before: &'a BTreeSet<String>,
     /// Whether it had the whole mesh.
     pub whole: bool,
+    /// Whether what it applied carries no label: then everything goes that was not there before.
+    pub unlabelled: bool,
     /// What it says it has applied; empty if it died.
     pub live: Vec<Applied>,
 }
@@ -45,7 +48,7 @@ pub async fn clean(
     others: &[Slot],
     touched: Touched<'_>,
 ) -> Result<(), String> {
-    let Touched { lease, servers, before, whole, mut live } = touched;
+    let Touched { lease, servers, before, whole, unlabelled, mut live } = touched;
     for server in servers {
         let reset = mesh.provider.servers().set_behaviour(server, Behaviour::Up).await;
         reset.map_err(|e| format!("external server {server} cannot be reset: {e}"))?;
@@ -61,7 +64,9 @@ pub async fn clean(
     // Controllers remove what they made a little later.
     wait::until("the cluster's return to what it was", BOUND, || async {
         let now = inventory::take(&mesh.objects, slot.extent(whole), lease).await.map_err(|e| e.to_string())?;
-        for object in now.labelled {
+        let foreign = now.objects.iter().filter(|(name, _)| unlabelled && !before.contains(*name));
+        let foreign: Vec<_> = foreign.map(|(_, object)| object.clone()).collect();
+        for object in now.labelled.into_iter().chain(foreign) {
             mesh.objects.delete(&object).await.map_err(|e| e.to_string())?;
             deleted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(object);
         }

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
+use kube::api::{Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::cluster::istio::{GATEWAY_SERVICE, ISTIO_NAMESPACE, MeshFacts};
+use crate::cluster::istio::{self, GATEWAY_SERVICE, ISTIO_NAMESPACE, MeshFacts};
 use crate::cluster::objects::Objects;
 use crate::cluster::workload::{self, PodFacts};
 use crate::cluster::{EnvironmentError, Provider};
@@ -339,6 +340,35 @@ impl Mesh {
         });
         settled.await.map_err(environment)?;
         Ok(())
+    }
+
+    /// Puts back what commands of others may have changed beside objects: the label of the namespace `default` that decides
+    /// about injection, and Istio's installation, where `disturbed` or istiod's own word says that it is another one.
+    /// Returns whether Istio was installed anew.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`]: what did not come back.
+    pub async fn put_back(
+        &self,
+        installed: &mut Installed,
+        slot: &mut Slot,
+        disturbed: bool,
+    ) -> Result<bool, EnvironmentError> {
+        let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> =
+            kube::Api::all(self.objects.client().clone());
+        let without = serde_json::json!({"metadata": {"labels": {"istio-injection": null}}});
+        let patched = namespaces.patch("default", &PatchParams::default(), &Patch::Merge(&without)).await;
+        patched.map_err(environment)?;
+        let page = slot.gate.istiod_page("/debug/mesh").await.map_err(environment)?;
+        let same = istio::mesh_facts(&page).is_ok_and(|facts| facts == installed.facts);
+        if same && !disturbed {
+            return Ok(false);
+        }
+        let profile = installed.profile.clone();
+        self.switch(installed, std::slice::from_mut(slot), &profile).await?;
+        // A new configuration may have replaced pods once more.
+        self.recover(installed, slot).await?;
+        Ok(true)
     }
 
     /// Puts another profile in force. The slots' clients are started anew where injection changes.

@@ -181,6 +181,7 @@ impl Session {
         let wanted = Wanted {
             profile: scenario.file.mesh.clone(),
             whole: planned.lease == Lease::Mesh,
+            unlabelled: false,
             locks: planned.locks.clone(),
             namespaces: scenario.file.namespaces.iter().cloned().collect(),
             servers: scenario.file.steps.iter().flat_map(|step| step.set.keys().cloned()).collect(),
@@ -270,20 +271,47 @@ impl Session {
         Ok(gate)
     }
 
+    /// Takes the whole mesh for commands that are not ours: what they apply carries no label.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when the mesh is of no more use.
+    pub async fn borrow(
+        &self,
+        worker: &mut Worker,
+        profile: &str,
+        progress: &dyn Progress,
+    ) -> Result<Stage, EnvironmentError> {
+        let grant = worker.link.lease(whole(profile, true), progress).await?;
+        self.stage(grant).await
+    }
+
+    /// Gives back what [`Session::borrow`] took; waits until nothing is left of it.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when the supervisor is gone, or the mesh is of no more use.
+    pub async fn give_back(&self, worker: &mut Worker, stage: Stage) -> Result<(), EnvironmentError> {
+        // The probes of the slot's own clients are not counted: none was sent.
+        drop(stage);
+        let aftermath = worker.link.release(Vec::new(), 0).await?;
+        aftermath.spoiled.map_or(Ok(()), |why| Err(EnvironmentError::new(why)))
+    }
+
+    /// Has other external servers in force from now on.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] when they cannot be had.
+    pub async fn change_world(&mut self, plan: &WorldPlan, progress: &dyn Progress) -> Result<(), EnvironmentError> {
+        self.world = Arc::new(self.link.world(plan, progress).await?);
+        Ok(())
+    }
+
     /// Puts a profile in force, for people who look at the mesh by hand.
     ///
     /// # Errors
     /// [`EnvironmentError`] when it cannot be put in force.
     pub async fn switch(&self, profile: &str, progress: &dyn Progress) -> Result<(), EnvironmentError> {
         let mut worker = self.worker().await?;
-        let wanted = Wanted {
-            profile: profile.to_owned(),
-            whole: true,
-            locks: Locks::default(),
-            namespaces: BTreeSet::new(),
-            servers: BTreeSet::new(),
-            most_slots: 1,
-        };
+        let wanted = whole(profile, false);
         worker.link.lease(wanted, progress).await?;
         worker.link.release(Vec::new(), 0).await?;
         worker.link.leave().await?;
@@ -308,7 +336,25 @@ impl Session {
     }
 }
 
+/// A lease of the whole mesh without locks, since nobody else can want any.
+fn whole(profile: &str, unlabelled: bool) -> Wanted {
+    Wanted {
+        profile: profile.to_owned(),
+        whole: true,
+        unlabelled,
+        locks: Locks::default(),
+        namespaces: BTreeSet::new(),
+        servers: BTreeSet::new(),
+        most_slots: 1,
+    }
+}
+
 impl Worker {
+    /// What to do about a component that dies while the lease is held: waits for it.
+    pub async fn broken(&mut self) -> EnvironmentError {
+        self.link.broken().await
+    }
+
     /// Ends this hand's part.
     pub async fn finish(self) {
         // What was not in order at the mesh's end is the session's to tell.

@@ -68,6 +68,7 @@ pub async fn deploy(provider: &dyn Provider, plan: &WorldPlan) -> Result<World, 
     let credentials = provider.servers().credentials().await;
     let credentials =
         credentials.map_err(|e| EnvironmentError::new(format!("the external servers have no certificates: {e}")))?;
+    provider.trust(plan.public.then(|| credentials.ca.clone())).await?;
     let ca = CaValues {
         certificate: credentials.ca,
         client_certificate: credentials.certificate,
@@ -85,6 +86,7 @@ fn server(name: &str, spec: &schema::DestinationSpec, addresses: &[Ipv4Addr]) ->
             schema::Serves::Files => Serves::Files,
             schema::Serves::Httpbin => Serves::Httpbin,
             schema::Serves::Page => Serves::Page,
+            schema::Serves::Redirect => Serves::Redirect,
             schema::Serves::Tcp => Serves::Tcp,
             schema::Serves::Proxy => Serves::Proxy,
         },
@@ -92,5 +94,6 @@ fn server(name: &str, spec: &schema::DestinationSpec, addresses: &[Ipv4Addr]) ->
         hosts: spec.hosts.clone(),
         mutual: spec.mutual,
         title: spec.title.clone(),
+        titles: spec.titles.clone(),
     }
 }

@@ -200,6 +200,7 @@ mod tests {
         Wanted {
             profile: profile.into(),
             whole,
+            unlabelled: false,
             locks: locks.iter().map(|l| Lock::new(*l)).collect(),
             namespaces: BTreeSet::new(),
             servers: BTreeSet::new(),

@@ -351,6 +351,7 @@ impl Up {
             namespace: self.namespace.clone(),
             capabilities: provider.capabilities().iter().map(ToString::to_string).collect(),
             servers: provider.servers().control().to_string(),
+            overlays: provider.overlays().iter().map(ToString::to_string).collect(),
         }))
     }
 }

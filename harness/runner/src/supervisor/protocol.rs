@@ -84,6 +84,9 @@ pub struct Wanted {
     pub whole: bool,
     /// What nobody else may hold meanwhile.
     pub locks: Locks,
+    /// Whether what it applies carries no label, since others' commands apply it: whatever was not there before goes when
+    /// the lease is over, and what Istio's installation has become is put back.
+    pub unlabelled: bool,
     /// Further namespaces, by the names that the scenario has for them.
     pub namespaces: BTreeSet<String>,
     /// External servers whose behaviour may be changed under the lease; they are as from the start when it is over.
@@ -156,6 +159,8 @@ pub struct Welcome {
     pub capabilities: Vec<String>,
     /// Where the external servers are controlled, as `unix:PATH` or `tcp:ADDRESS:PORT`.
     pub servers: String,
+    /// IstioOperator files that an installation on this cluster needs beside its own ([`crate::embedded::text`]).
+    pub overlays: Vec<String>,
 }
 
 /// A lease.

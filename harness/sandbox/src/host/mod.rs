@@ -135,6 +135,7 @@ async fn serve(
             Request::SetOutsideAddresses(addresses) => {
                 (cluster.network.set_outside_addresses(&addresses).await.map_err(|e| e.to_string()), false)
             }
+            Request::Trust(authority) => (cluster.authorities.trust(authority.as_deref()), false),
             Request::SaveObjects => (save_objects(layout).await, false),
             Request::Stop => {
                 stopping.cancel();

@@ -10,6 +10,7 @@
 //! ```
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::phases::Phases;
+use crate::authorities::Authorities;
 use crate::component::Components;
 use crate::enter::NODE_NAME;
 use crate::events::ComponentFault;
@@ -51,6 +53,7 @@ const NODE_STOP: Duration = Duration::from_secs(5);
 pub(super) struct Cluster {
     pub(super) dns: Dns,
     pub(super) network: Arc<Network>,
+    pub(super) authorities: Authorities,
     node: tokio::task::JoinHandle<()>,
 }
 
@@ -105,12 +108,14 @@ pub(super) async fn start(
 
     let client = client(&pki).await.map_err(setting_up)?;
     phases.run("API server answers", api_server_answers(&client)).await?;
+    let authorities = Authorities::create(layout.authorities()).map_err(setting_up)?;
     let config = NodeConfig {
         name: NODE_NAME.to_owned(),
         address: NODE_ADDRESS,
         kubeconfig: pki.inside.clone(),
         state: layout.node(),
         logs: layout.logs(),
+        authorities: authorities.file().map(Path::to_owned),
         images: options.images.clone(),
         programs: programs.clone(),
         kubelet_cert: pki.kubelet.certificate.clone(),
@@ -164,7 +169,7 @@ pub(super) async fn start(
             Ok(())
         },
     )?;
-    Ok(Cluster { dns, network, node })
+    Ok(Cluster { dns, network, authorities, node })
 }
 
 fn setting_up(error: impl std::fmt::Display) -> StartFailure {

@@ -120,6 +120,21 @@ impl Links {
             .map_err(|e| NetworkError::netlink(format!("add route {network}/{length} on {interface}"), e))
     }
 
+    /// Removes a route that [`Links::add_subnet_route`] added.
+    pub(super) async fn remove_subnet_route(
+        &self,
+        (network, length): (Ipv4Addr, u8),
+        interface: &str,
+    ) -> Result<(), NetworkError> {
+        let index = self.index(interface).await?;
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(network, length)
+            .output_interface(index)
+            .scope(RouteScope::Link);
+        let doing = || format!("remove route {network}/{length} on {interface}");
+        self.handle.route().del(route.build()).execute().await.map_err(|e| NetworkError::netlink(doing(), e))
+    }
+
     /// Adds a route through a gateway on the given interface.
     pub(super) async fn add_gateway_route(
         &self,

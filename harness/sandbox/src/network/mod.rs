@@ -84,7 +84,7 @@ pub(crate) enum NetworkError {
     #[error("pod {0} has a network already: remove it before adding it again")]
     PodExists(String),
     /// An external server's address lies outside the subnet that is routed there.
-    #[error("address {address} is not a host of the outside subnet {subnet}: choose one inside it")]
+    #[error("address {address} is neither a host of the outside subnet {subnet} nor a public one: choose one of these")]
     NotOutside {
         /// The address asked for.
         address: Ipv4Addr,

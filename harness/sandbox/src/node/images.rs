@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_unknown_image_says_what_to_add() {
-        for reference in ["nginx:1", "busyboxes", "xproxyv2"] {
+        for reference in ["redis:1", "busyboxes", "xproxyv2"] {
             let message = shipped().find(reference).unwrap_err().to_string();
             assert!(message.contains("fixtures/images.yaml"), "{message}");
             assert!(message.contains(&format!("\"{reference}\":\n")), "{message}");

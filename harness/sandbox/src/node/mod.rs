@@ -60,6 +60,8 @@ pub(crate) struct NodeConfig {
     pub(crate) state: PathBuf,
     /// A folder for the output of containers.
     pub(crate) logs: PathBuf,
+    /// The certificate authorities that containers trust, where there is a list.
+    pub(crate) authorities: Option<PathBuf>,
     /// Text of `fixtures/images.yaml`.
     pub(crate) images: String,
     /// The components images are made of.

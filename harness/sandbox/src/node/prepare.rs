@@ -13,6 +13,7 @@ use super::images::Image;
 use super::security::Identity;
 use super::volumes::Volumes;
 use super::{env, etc, objects};
+use crate::authorities::BUNDLE;
 use crate::options::Programs;
 
 /// Where host programs of an image may be. `/usr/local/bin` is the image's own in a container.
@@ -56,7 +57,9 @@ pub(crate) async fn prepare(
         .map_err(|e| Problem::config(&e))?;
     let argv = env::command_line(container, &image.entrypoint, &image.command, &environment);
     let programs = named(&image.programs, &node.config.programs)?;
-    let files = files(image, &node.config.programs)?;
+    let mut files = files(image, &node.config.programs)?;
+    let authorities = node.config.authorities.clone();
+    files.extend(authorities.map(|list| (PathBuf::from(BUNDLE), list)));
     check_host(&image.host)?;
     let mounts = mounts(context, pod, container, &environment)?;
     let process = Process {

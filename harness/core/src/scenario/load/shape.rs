@@ -237,7 +237,7 @@ mod tests {
                 "5:1 unknown key `levl` / did you mean `level`?",
                 "6:8 `level`: unknown value `cor`, expected one of core, extended / did you mean `core`?",
                 "7:8 `links`: expected a list, found text / write [VALUE, …]",
-                "9:15 `destinations.d.serves`: unknown value `file`, expected one of files, httpbin, page, tcp, proxy / did you mean `files`?",
+                "9:15 `destinations.d.serves`: unknown value `file`, expected one of files, httpbin, page, redirect, tcp, proxy / did you mean `files`?",
                 "9:27 `destinations.d.port`: expected a number from 0 to 65535, found 70000 / ",
                 "11:3 unknown key `nam` in `steps[0]` / did you mean `name`?",
                 "13:21 unknown key `inn` in `steps[0].expect.client.exit` / did you mean `in`?",

@@ -20,6 +20,12 @@ pub struct World {
     pub destinations: BTreeMap<String, WorldDestination>,
     /// Further DNS names.
     pub names: BTreeMap<String, NameSpec>,
+    /// Public addresses that are written in a tutorial, and whose they are there.
+    #[serde(default)]
+    pub fixed: BTreeMap<Ipv4Addr, String>,
+    /// Whether the servers stand for public ones, whose certificates pods trust as they trust any web site's.
+    #[serde(default)]
+    pub public: bool,
 }
 
 /// One external server of a run.
@@ -54,7 +60,10 @@ impl World {
     pub fn covers(&self, other: &Self) -> bool {
         let same =
             |(name, d): (&String, &WorldDestination)| self.destinations.get(name).is_some_and(|o| o.spec == d.spec);
-        other.destinations.iter().all(same) && other.names.iter().all(|(name, spec)| self.names.get(name) == Some(spec))
+        let alike = (&self.fixed, self.public) == (&other.fixed, other.public);
+        alike
+            && other.destinations.iter().all(same)
+            && other.names.iter().all(|(name, spec)| self.names.get(name) == Some(spec))
     }
 
     /// Gives every external server its addresses, in the order of the pool; those that stand `beside` another share.
@@ -81,6 +90,12 @@ impl World {
                 given.destinations.insert(name.clone(), shared.clone());
             }
         }
+        for (address, machine) in &self.fixed {
+            let there = self.destinations.keys().filter(|name| self.machine(name) == machine);
+            for name in there {
+                given.destinations.entry(name.clone()).or_default().push(*address);
+            }
+        }
         Ok(given)
     }
 
@@ -103,6 +118,7 @@ impl World {
         }
         for (name, destination) in &self.destinations {
             let own = addresses.destinations.get(name).cloned().unwrap_or_default();
+            let own: Vec<_> = own.into_iter().filter(|address| !self.fixed.contains_key(address)).collect();
             for host in &destination.spec.hosts {
                 names.insert(host.clone(), own.clone());
             }

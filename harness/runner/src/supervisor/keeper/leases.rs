@@ -93,7 +93,14 @@ impl Keeper {
         // A lease of the whole mesh may have changed what every client sees.
         let others: Vec<Slot> = if whole { up.free.clone() } else { Vec::new() };
         self.work(async move {
-            let touched = |live| Touched { lease: &lease, servers: &wanted.servers, before: &before, whole, live };
+            let touched = |live| Touched {
+                lease: &lease,
+                servers: &wanted.servers,
+                before: &before,
+                whole,
+                unlabelled: wanted.unlabelled,
+                live,
+            };
             let cleaning = clean(&mesh, &installed, &slot, &others, touched(live));
             let mut cleaned = mesh.while_intact(cleaning).await;
             let mut aftermath = Aftermath::default();
@@ -108,6 +115,15 @@ impl Keeper {
                         cleaned = clean(&mesh, &installed, &slot, &others, touched(Vec::new())).await;
                     }
                     Ok(()) => {}
+                    Err(why) => cleaned = Err(why),
+                }
+            }
+            if wanted.unlabelled && faults.is_empty() && cleaned.is_ok() {
+                let disturbed = aftermath.disturbed.is_some();
+                let back = async { mesh.put_back(&mut installed, &mut slot, disturbed).await.map_err(|e| e.message) };
+                match mesh.while_intact(back).await {
+                    Ok(true) => drop(aftermath.disturbed.get_or_insert("Istio was installed anew".to_owned())),
+                    Ok(false) => {}
                     Err(why) => cleaned = Err(why),
                 }
             }
