@@ -109,7 +109,7 @@ impl Selection {
         let built_in = crate::embedded::tutorials();
         let mut texts: Vec<(PathBuf, String)> = Vec::new();
         if self.pages.is_empty() {
-            texts.extend(built_in.into_iter());
+            texts.extend(built_in);
         } else {
             for named in &self.pages {
                 texts.extend(find(named, &built_in)?);

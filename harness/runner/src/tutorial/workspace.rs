@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn notes_tell_arguments_and_exit_codes() {
-        let notes = "4\0exec\0a b\0--\0curl\0exit\035\02\0exec\0c\0";
+        let notes = "4\0exec\0a b\0--\0curl\0exit\x0035\x002\0exec\0c\0";
         assert_eq!(
             parse(notes),
             [
