@@ -57,7 +57,7 @@ pub(super) fn commands(block: &Block<'_>, name: &str, set: &BlockSettings, form:
         match command {
             Some(text) if text.trim().is_empty() || (!form.prompts && text.trim_start().starts_with('#')) => {}
             Some(text) => {
-                found.printed(block, output_at, &output, set.verify.clone());
+                found.printed(block, output_at, &output, set.verify);
                 output.clear();
                 begun = n;
                 if reading.take(text) {
@@ -72,7 +72,7 @@ pub(super) fn commands(block: &Block<'_>, name: &str, set: &BlockSettings, form:
             }
         }
     }
-    found.printed(block, output_at, &output, set.verify.clone());
+    found.printed(block, output_at, &output, set.verify);
     if let Some(lacks) = reading.lacks() {
         found.problem(block, begun, format!("the command does not end in its block: {lacks}"));
     }

@@ -19,7 +19,6 @@ pub struct Options<'a> {
     /// Values of shortcodes inside commands, such as `istio_version`.
     pub values: &'a [(&'a str, String)],
     /// The text of a boilerplate, with its file.
-    #[expect(clippy::type_complexity, reason = "one function, used once")]
     pub boilerplate: &'a dyn Fn(&str) -> Option<(std::path::PathBuf, String)>,
 }
 
