@@ -9,7 +9,7 @@ use egress_component::{Cache, Family, Host, Hub, PinFiles, Pins, ProgramName, St
 use egress_core::scenario::{Circumstances, ClusterKind};
 use egress_image::{Images, OwnPrograms};
 
-use crate::cluster::{EnvironmentError, MADE_HERE, WITH_ISTIO_EXTENSIONS};
+use crate::cluster::{EnvironmentError, MADE_HERE, sandbox};
 use crate::progress::Console;
 
 /// Names a second cache that is only read, such as one that another user filled.
@@ -71,7 +71,10 @@ fn pins() -> Result<Pins, EnvironmentError> {
 pub fn circumstances(cluster: ClusterKind, versions: &Versions) -> Result<Circumstances, EnvironmentError> {
     let pins = pins()?.at(versions).map_err(|e| EnvironmentError::of(&e))?;
     let istio = pins.get(&ProgramName::PILOT_DISCOVERY).map(|p| p.version().to_owned());
-    let capabilities = if has_istio_extensions(versions)? { WITH_ISTIO_EXTENSIONS.into() } else { MADE_HERE.into() };
+    let capabilities = match cluster {
+        ClusterKind::Sandbox => sandbox::capabilities(has_istio_extensions(versions)?).iter().copied().collect(),
+        ClusterKind::Kind | ClusterKind::Existing => MADE_HERE.into(),
+    };
     Ok(Circumstances { capabilities, istio, cluster: Some(cluster) })
 }
 

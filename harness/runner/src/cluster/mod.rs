@@ -63,9 +63,6 @@ impl EnvironmentError {
 
 /// What every cluster has that we make, with stock Envoy, which lacks Istio's extensions.
 pub const MADE_HERE: [Capability; 2] = [Capability::EgressGateway, Capability::SourceAddress];
-/// The same with the Envoy of Istio's own images.
-pub const WITH_ISTIO_EXTENSIONS: [Capability; 3] =
-    [Capability::EgressGateway, Capability::SourceAddress, Capability::IstioExtensions];
 
 /// Makes one kind of cluster and the world outside it.
 pub trait Provider: Send + Sync {

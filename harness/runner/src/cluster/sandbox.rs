@@ -18,12 +18,23 @@ use serde::{Deserialize, Serialize};
 
 use super::extensions::has_istio_extensions;
 use super::istio::ISTIOD_LABEL;
-use super::{EnvironmentError, MADE_HERE, Provider, WITH_ISTIO_EXTENSIONS};
+use super::{EnvironmentError, Provider};
 
 /// What a sandbox's data plane needs beside a profile if it runs stock Envoy.
 const STOCK_ENVOY: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
 /// Stands in `images.yaml` for the version of Istio.
 const ISTIO_VERSION: &str = "${istio.version}";
+
+/// What a sandbox can do, with Istio's own Envoy or with upstream's.
+#[must_use]
+pub fn capabilities(istio_extensions: bool) -> &'static [Capability] {
+    use Capability::{EgressGateway, IstioExtensions, PublicInternet, SourceAddress};
+    if istio_extensions {
+        &[EgressGateway, SourceAddress, PublicInternet, IstioExtensions]
+    } else {
+        &[EgressGateway, SourceAddress, PublicInternet]
+    }
+}
 
 /// What a sandbox is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -131,7 +142,7 @@ impl Provider for SandboxProvider {
     }
 
     fn capabilities(&self) -> &'static [Capability] {
-        if self.istio_extensions { &WITH_ISTIO_EXTENSIONS } else { &MADE_HERE }
+        capabilities(self.istio_extensions)
     }
 
     fn set_outside<'a>(
@@ -144,10 +155,6 @@ impl Provider for SandboxProvider {
             self.sandbox.set_outside_addresses(addresses).await.map_err(failed)?;
             self.sandbox.set_names(names).await.map_err(failed)
         })
-    }
-
-    fn capabilities(&self) -> &'static [Capability] {
-        &[Capability::EgressGateway, Capability::SourceAddress, Capability::PublicInternet]
     }
 
     fn trust<'a>(&'a self, authority: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>> {
