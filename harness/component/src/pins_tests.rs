@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::component::SourceKind;
+use crate::versions::Versions;
 
 fn real() -> PinFiles {
     PinFiles::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/components")).unwrap()

@@ -3,12 +3,13 @@
 //! What is missing is made one after another (each build uses all cores), under a lock per component, checked, and put
 //! into the cache by one rename. Start at [`Store::ensure`].
 
-use std::collections::BTreeMap;
+mod images;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::cache::{Cache, Object, Record, Work};
-use crate::component::{Component, GoModule, Image, Source};
+use crate::component::{Component, GoModule, Source};
 use crate::disk;
 use crate::error::Error;
 use crate::hash;
@@ -25,7 +26,6 @@ use crate::source::pypi::{self, Wheel};
 use crate::source::toolchain::{self, Search, Toolchain};
 use crate::source::{Made, TOOL_LIMIT};
 use crate::version::{self, go_version};
-use crate::versions::Family;
 use crate::wait;
 
 /// Room for one result and its temporary files, in MiB; the largest program has about 130.
@@ -144,52 +144,6 @@ impl Store {
             made.push((component.name.clone(), object.into()));
         }
         Ok(made)
-    }
-
-    /// Makes what comes from images, and gives back the rest: also what only could come from one, where its registry is out
-    /// of reach or has none.
-    async fn make_from_images<'c>(
-        &self,
-        missing: &[&'c Component],
-        progress: &dyn Progress,
-        made: &mut Vec<(ProgramName, Program)>,
-    ) -> Result<Vec<&'c Component>, Error> {
-        let images = missing.iter().filter_map(|component| image_of(component));
-        if images.clone().next().is_none() {
-            return Ok(missing.to_vec());
-        }
-        let registry = Registry::new(images)?;
-        let needs = [(self.cache.dir().to_owned(), SPACE_PER_RESULT_MIB * missing.len() as u64)];
-        disk::require(&needs, &missing.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "))?;
-        let mut reach: BTreeMap<Family, bool> = BTreeMap::new();
-        let mut rest = Vec::new();
-        let result = async {
-            for component in missing {
-                let may = match &component.image {
-                    None => matches!(component.source, Source::Image(_)),
-                    Some(image) => match reach.get(&image.family) {
-                        Some(reach) => *reach,
-                        None => *reach.entry(image.family).or_insert(registry.in_reach(image).await),
-                    },
-                };
-                if !may {
-                    rest.push(*component);
-                    continue;
-                }
-                let out = component.out_of_image();
-                let tools = Tools { toolchain: None, registry: Some(&registry) };
-                let place = (made.len() + 1, missing.len());
-                match self.make(out.as_ref().unwrap_or(component), tools, progress, place).await {
-                    Ok(object) => made.push((component.name.clone(), object.into())),
-                    Err(Error::NoImage { .. }) if out.is_some() => rest.push(*component),
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(())
-        };
-        let result = result.await;
-        registry.finish(&self.cache);
-        result.map(|()| rest)
     }
 
     /// Which Go will build what is missing, if anything of it needs one.
@@ -397,14 +351,6 @@ fn go_module(component: &Component) -> Option<&GoModule> {
             Some(module)
         }
         Source::Pypi { .. } | Source::Image(_) => None,
-    }
-}
-
-/// The image that a component comes from, or may come from.
-fn image_of(component: &Component) -> Option<&Image> {
-    match &component.source {
-        Source::Image(image) => Some(image),
-        _ => component.image.as_ref(),
     }
 }
 

@@ -72,10 +72,9 @@ pub fn circumstances(cluster: ClusterKind, versions: &Versions) -> Result<Circum
     let pins = pins()?.at(versions).map_err(|e| EnvironmentError::of(&e))?;
     let istio = pins.get(&ProgramName::PILOT_DISCOVERY).map(|p| p.version().to_owned());
     let capabilities = match cluster {
-        ClusterKind::Sandbox => sandbox::capabilities(has_istio_extensions(versions)?),
-        _ => &MADE_HERE,
+        ClusterKind::Sandbox => sandbox::capabilities(has_istio_extensions(versions)?).iter().copied().collect(),
+        ClusterKind::Kind | ClusterKind::Existing => MADE_HERE.into(),
     };
-    let capabilities = capabilities.iter().copied().collect();
     Ok(Circumstances { capabilities, istio, cluster: Some(cluster) })
 }
 

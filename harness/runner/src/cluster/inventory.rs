@@ -50,6 +50,17 @@ pub struct Inventory {
     pub objects: BTreeMap<String, Applied>,
 }
 
+impl Inventory {
+    /// Covered objects in these namespaces, as far as the namespaces are gone. The API server may admit an object from a
+    /// controller that has not heard yet that a namespace ends, and then nobody removes it any more.
+    pub fn stranded<'i>(&'i self, namespaces: &'i BTreeSet<String>) -> impl Iterator<Item = &'i Applied> {
+        self.objects.values().filter(move |object| {
+            let there = |namespace: &String| self.names.contains(&format!("Namespace {namespace}"));
+            object.namespace.as_ref().is_some_and(|namespace| namespaces.contains(namespace) && !there(namespace))
+        })
+    }
+}
+
 /// Lists everything covered, and what of it carries the label of `run`.
 ///
 /// # Errors
@@ -126,6 +137,23 @@ mod tests {
         let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(difference(&set(&["a", "b"]), &set(&["a", "b"])), Vec::<String>::new());
         assert_eq!(difference(&set(&["a", "b"]), &set(&["b", "c"])), ["c is left", "a is gone"]);
+    }
+
+    #[test]
+    fn what_is_in_a_namespace_that_is_gone_is_stranded() {
+        let object = |namespace: &str| {
+            let object = json!({"metadata": {"name": "istio-ca-crl", "namespace": namespace}});
+            (describe("ConfigMap", &object), applied(GroupVersionKind::gvk("", "v1", "ConfigMap"), object))
+        };
+        let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
+        let inventory = Inventory {
+            names: set(&["Namespace ending", "Namespace elsewhere"]),
+            objects: ["ending", "gone", "elsewhere", "of-another-lease"].map(object).into(),
+            ..Inventory::default()
+        };
+        let own = set(&["ending", "gone"]);
+        let stranded: Vec<_> = inventory.stranded(&own).filter_map(|object| object.namespace.as_deref()).collect();
+        assert_eq!(stranded, ["gone"]);
     }
 
     #[test]

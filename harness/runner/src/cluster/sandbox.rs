@@ -25,6 +25,17 @@ const STOCK_ENVOY: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
 /// Stands in `images.yaml` for the version of Istio.
 const ISTIO_VERSION: &str = "${istio.version}";
 
+/// What a sandbox can do, with Istio's own Envoy or with upstream's.
+#[must_use]
+pub fn capabilities(istio_extensions: bool) -> &'static [Capability] {
+    use Capability::{EgressGateway, IstioExtensions, PublicInternet, SourceAddress};
+    if istio_extensions {
+        &[EgressGateway, SourceAddress, PublicInternet, IstioExtensions]
+    } else {
+        &[EgressGateway, SourceAddress, PublicInternet]
+    }
+}
+
 /// What a sandbox is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SandboxStart {
@@ -114,17 +125,6 @@ impl SandboxProvider {
                 .with_remedy("`egress-conformance doctor` tells what this machine lacks")
         })?;
         Ok(Self { sandbox, istio_extensions, overlays, faults: Mutex::default() })
-    }
-}
-
-/// What a sandbox can do, with or without Istio's own Envoy.
-#[must_use]
-pub fn capabilities(istio_extensions: bool) -> &'static [Capability] {
-    use Capability::{EgressGateway, IstioExtensions, PublicInternet, SourceAddress};
-    if istio_extensions {
-        &[EgressGateway, SourceAddress, PublicInternet, IstioExtensions]
-    } else {
-        &[EgressGateway, SourceAddress, PublicInternet]
     }
 }
 

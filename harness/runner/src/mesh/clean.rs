@@ -64,11 +64,17 @@ pub async fn clean(
     // Controllers remove what they made a little later.
     wait::until("the cluster's return to what it was", BOUND, || async {
         let now = inventory::take(&mesh.objects, slot.extent(whole), lease).await.map_err(|e| e.to_string())?;
+        let known = || deleted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let namespaces: BTreeSet<_> =
+            known().iter().filter(|object| object.gvk.kind == "Namespace").map(|object| object.name.clone()).collect();
+        for object in now.stranded(&namespaces) {
+            mesh.objects.delete(object).await.map_err(|e| e.to_string())?;
+        }
         let foreign = now.objects.iter().filter(|(name, _)| unlabelled && !before.contains(*name));
         let foreign: Vec<_> = foreign.map(|(_, object)| object.clone()).collect();
         for object in now.labelled.into_iter().chain(foreign) {
             mesh.objects.delete(&object).await.map_err(|e| e.to_string())?;
-            deleted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(object);
+            known().push(object);
         }
         let changed = inventory::difference(before, &now.names);
         if changed.is_empty() { Ok(()) } else { Err(changed.join(", ")) }

@@ -77,7 +77,8 @@ impl Child {
     async fn watch(&self, console: &Console, stop: &AtomicBool) -> std::io::Result<u8> {
         let mut output = tokio::fs::File::create(self.folder.join("output.txt")).await?;
         let errors = output.try_clone().await?.into_std().await;
-        let mut command = Command::new(std::env::current_exe()?);
+        // Not the path: what is there may be another build by now.
+        let mut command = Command::new("/proc/self/exe");
         command.arg("run").args(&self.arguments).arg("--no-snapshot");
         for (format, file) in [("json", "report.json"), ("conformance", "conformance.yaml")] {
             let mut target = OsString::from(format!("{format}="));
