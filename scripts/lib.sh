@@ -5,8 +5,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 3; }
 
-# Which Debian packages hold the programs that are missing here. An ordinary user's sandbox
-# needs uidmap as well; root looks for it with the argument `uidmap`.
+# Which Debian packages hold the programs that are missing here. An ordinary user's sandbox needs uidmap as well; root looks
+# for it with the argument `uidmap`. Tutorials' pages need nginx and openssl, by the argument `tutorials`.
 missing_packages() {
   local packages=()
   command -v iptables >/dev/null 2>&1 || [ -x /usr/sbin/iptables ] || packages+=(iptables)
@@ -14,7 +14,11 @@ missing_packages() {
   command -v python3 >/dev/null 2>&1 || packages+=(python3)
   python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
   command -v cc >/dev/null 2>&1 || packages+=(gcc libc6-dev)
-  if [ "${1:-}" = uidmap ] || [ "$(id -u)" -ne 0 ]; then
+  case " $* " in *" tutorials "*)
+    command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || packages+=(nginx-light)
+    command -v openssl >/dev/null 2>&1 || packages+=(openssl) ;;
+  esac
+  if [[ " $* " = *" uidmap "* ]] || [ "$(id -u)" -ne 0 ]; then
     command -v newuidmap >/dev/null 2>&1 || packages+=(uidmap)
   fi
   printf '%s\n' "${packages[@]+"${packages[@]}"}"
@@ -34,7 +38,8 @@ install_packages() {
   command -v apt-get >/dev/null 2>&1 || die "missing programs of the packages ${packages[*]}, and no apt-get to install them"
   say "installing packages: ${packages[*]}"
   apt-get update -q >/dev/null || say "apt-get update failed; trying with the lists at hand"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >/dev/null ||
+  # RUNLEVEL=1: no package starts a service here.
+  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >/dev/null ||
     die "apt-get could not install ${packages[*]}"
 }
 
