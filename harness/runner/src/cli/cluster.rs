@@ -138,6 +138,7 @@ impl ClusterArguments {
             Some(option) if self.cluster != Choice::Kind => {
                 Err(usage(format!("{option} is for kind clusters: add --cluster kind, or leave it out")))
             }
+            _ if self.cluster != Choice::Kind => Ok(self.on_kind.clone()),
             _ => self.on_kind.clone().at(self.versions.istio_version.as_deref()).map_err(usage),
         }
     }
