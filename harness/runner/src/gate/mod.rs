@@ -115,6 +115,14 @@ impl Gate {
         Ok(Self { objects, pages, istiod, namespace: namespace.to_owned(), marked: AtomicBool::new(false) })
     }
 
+    /// The same gate, asking the istiod that there is now.
+    ///
+    /// # Errors
+    /// [`GateError::NoIstiod`].
+    pub async fn renewed(&self) -> Result<Self, GateError> {
+        Self::new(Arc::clone(&self.objects), &self.namespace).await
+    }
+
     /// The host name of the marker: nobody else's, and sidecars answer it themselves.
     #[must_use]
     pub fn marker_host(&self) -> String {

@@ -365,9 +365,11 @@ impl Mesh {
             return Ok(false);
         }
         let profile = installed.profile.clone();
-        self.switch(installed, std::slice::from_mut(slot), &profile).await?;
-        // A new configuration may have replaced pods once more.
+        profile::install(&*self.provider, &self.istioctl, &profile, self.timeout).await?;
+        // Istiod and the gateway may be other pods now.
         self.recover(installed, slot).await?;
+        installed.facts = profile::in_force(&slot.gate, &profile, self.timeout).await?;
+        self.settle(installed, [&*slot], &Change::default(), self.timeout).await?;
         Ok(true)
     }
 

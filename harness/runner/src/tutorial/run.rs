@@ -222,7 +222,7 @@ impl Running<'_> {
         for rule in drift::inert_rules(&self.mesh, earlier, step) {
             for pod in &around.pods {
                 let Some(proxy) = pod.proxy() else { continue };
-                let clusters = self.stage.gate.envoy_page(&proxy, "/clusters").await;
+                let clusters = around.gate.envoy_page(&proxy, "/clusters").await;
                 if clusters.is_ok_and(|page| !page.contains(&format!("|{}::", rule.host))) {
                     verdicts.drifts.push(rule.drift(&format!("the sidecar of {}", pod.pod)));
                     break;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -18,7 +19,7 @@ use crate::cluster::inventory::{self, Extent, Inventory};
 use crate::cluster::istio::{GATEWAY_SELECTOR, ISTIO_NAMESPACE};
 use crate::cluster::objects::{Applied, RUN_LABEL};
 use crate::cluster::workload::{self, Workload, is_ready};
-use crate::gate::{Change, SYSTEM_NAMESPACE};
+use crate::gate::{Change, Gate, SYSTEM_NAMESPACE};
 use crate::schedule::stage::Stage;
 use crate::wait;
 
@@ -30,6 +31,8 @@ const GATE: Duration = Duration::from_secs(30);
 /// What a page's commands act on.
 pub struct Surroundings<'s> {
     stage: &'s Stage,
+    /// Asks the istiod that there is now: a page may install another one.
+    pub gate: Arc<Gate>,
     before: BTreeMap<String, Applied>,
     now: BTreeMap<String, Applied>,
     /// What the last command changed.
@@ -54,6 +57,7 @@ impl<'s> Surroundings<'s> {
     pub async fn new(stage: &'s Stage) -> Result<Self, EnvironmentError> {
         let mut new = Self {
             stage,
+            gate: Arc::clone(&stage.gate),
             before: BTreeMap::new(),
             now: BTreeMap::new(),
             changed: Change::default(),
@@ -93,7 +97,11 @@ impl<'s> Surroundings<'s> {
         self.changed = change.clone();
         self.find_pods().await?;
         let proxies: Vec<_> = self.pods.iter().chain(&self.gateways).filter_map(|w| w.proxy()).collect();
-        if let Err(error) = self.stage.gate.pass(&change, &proxies, GATE).await {
+        let gate = self.gate.renewed().await.map_err(environment)?;
+        if gate.istiod() != self.gate.istiod() {
+            self.gate = Arc::new(gate);
+        }
+        if let Err(error) = self.gate.pass(&change, &proxies, GATE).await {
             open.push(error.to_string());
         }
         Ok(open)
