@@ -447,7 +447,7 @@ fn what_cannot_run_says_why(cluster: &Cluster<'_>) {
              image: '{image}', command: [sleep, '1000'] {container}}}]}}}}"
         ));
     };
-    pod("image", "nginx:1", "", "");
+    pod("image", "registry.invalid/nothing-has-this-name:1", "", "");
     pod("path", "busybox", "volumes: [{name: v, hostPath: {path: /}}],", "");
     pod("privileged", "busybox", "", ", securityContext: {privileged: true}");
     for (name, reason, words) in [
@@ -456,7 +456,7 @@ fn what_cannot_run_says_why(cluster: &Cluster<'_>) {
         ("privileged", "CreateContainerConfigError", "privileged"),
     ] {
         eventually(name, || {
-            let seen = cluster.field(&format!("pod/{name}"), ".status.containerStatuses[0].state.waiting");
+            let seen = cluster.field(&format!("pod/{name}"), ".status.containerStatuses[0].state");
             if seen.contains(reason) && seen.contains(words) { Ok(()) } else { Err(seen) }
         });
         cluster.kubectl(&["delete", "pod", name, "--timeout=5s"]).unwrap();
