@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use egress_component::{Host, Tool};
 use egress_image::Archive;
-use serde_json::{Value, json};
 
 use crate::docker::Docker;
 use crate::door::{Dialer, Door};
 use crate::engine::{Phase, Phases};
 use crate::error::Error;
-use crate::servers::{OUTSIDE, PODS};
+use crate::node::{self, PODS};
 use crate::tool;
 
 /// A slow machine takes a minute.
@@ -54,43 +53,6 @@ kubeadmConfigPatches:
         text.push_str("- |\n  kind: KubeletConfiguration\n  failCgroupV1: false\n");
     }
     text
-}
-
-/// Where pods get their addresses; kind's default range, of which the first node has the first 256.
-const POD_RANGE: &str = "10.244.0.0/24";
-
-/// The network of pods: routed veth pairs. Nothing is masqueraded, so whoever a pod reaches sees the pod's own address;
-/// whoever is outside needs a route back.
-fn pod_network() -> Value {
-    json!({
-        "cniVersion": "1.0.0",
-        "name": "pods",
-        "plugins": [
-            {
-                "type": "ptp",
-                "ipMasq": false,
-                "mtu": 1500,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": "/run/cni-ipam-state",
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                    "ranges": [[{"subnet": POD_RANGE}]],
-                },
-            },
-            {"type": "portmap", "capabilities": {"portMappings": true}},
-        ],
-    })
-}
-
-/// Gives a node the pod network and closes the pods' way out; both before the first pod that needs a network. What is not
-/// for the servers or for other pods is refused at once, as where there is no route: pilot-agent alone asks for the
-/// address of a cloud's metadata server at every start.
-fn node_script() -> String {
-    format!(
-        "cat >/etc/cni/net.d/10-pods.conflist <<'EOF'\n{}\nEOF\n\
-         iptables -w -I FORWARD -s {PODS} -o eth0 ! -d {OUTSIDE} -j REJECT --reject-with icmp-net-unreachable\n",
-        pod_network(),
-    )
 }
 
 /// A kind cluster of this process.
@@ -142,8 +104,7 @@ impl Cluster {
             None => (inner, None),
         };
         let cluster = Self { name: options.name.clone(), kind: kind.to_owned(), host, kubeconfig, _door: door };
-        let set_up = ["exec", &cluster.node(), "sh", "-euc", &node_script()];
-        docker.run("setting up the pod network", &set_up).await?;
+        node::set_up(docker, &cluster.node()).await?;
         Ok((cluster, phases))
     }
 
@@ -215,13 +176,6 @@ fn server(kubeconfig: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pod_traffic_keeps_its_address() {
-        let network = pod_network();
-        assert_eq!(network["plugins"][0]["ipMasq"], false);
-        assert_eq!(network["plugins"][0]["ipam"]["ranges"][0][0]["subnet"], POD_RANGE);
-    }
 
     #[test]
     fn only_a_host_that_needs_it_has_the_kubelet_bear_old_control_groups() {

@@ -18,6 +18,7 @@ use crate::docker::Docker;
 use crate::engine::{Engine, Phase};
 use crate::error::Error;
 use crate::machine::{Found, Machine};
+use crate::node;
 use crate::servers::{Control, Servers};
 use crate::tool;
 
@@ -190,7 +191,7 @@ impl Kind {
     /// # Errors
     /// Where a container is gone or refuses.
     pub async fn set_outside(&self, addresses: &[Ipv4Addr], names: &str) -> Result<(), Error> {
-        self.servers.set_addresses(&self.docker, addresses).await?;
+        self.servers.set_addresses(&self.docker, &self.cluster, addresses).await?;
         let tool = kubectl(&self.kubectl, &self.host, &self.cluster).args([
             "exec",
             "--namespace",
@@ -202,6 +203,14 @@ impl Kind {
             names,
         ]);
         tool::run(&tool, "giving the DNS server its names", COMMAND, "see the message").await.map(|_| ())
+    }
+
+    /// Has every container of the node trust this authority (PEM) beside its system's own; `None`: only those.
+    ///
+    /// # Errors
+    /// Where the node is gone.
+    pub async fn trust(&self, authority: Option<&str>) -> Result<(), Error> {
+        node::trust(&self.docker, &self.cluster.node(), authority).await
     }
 
     /// Containers that ended since the last question.

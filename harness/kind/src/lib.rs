@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod kind;
 mod machine;
+mod node;
 mod servers;
 mod state;
 mod sweep;

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use egress_image::SERVER;
+use ipnet::Ipv4Net;
 use testcontainers::bollard::models::{HostConfig, PortBinding};
 use testcontainers::core::{IntoContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
@@ -20,12 +21,11 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use crate::cluster::Cluster;
 use crate::docker::Docker;
 use crate::error::Error;
+use crate::node::{self, PODS};
 use crate::wait;
 
 /// The range of the servers' addresses.
 pub const OUTSIDE: &str = "192.168.0.0/24";
-/// The range of pods' addresses.
-pub(crate) const PODS: &str = "10.244.0.0/16";
 /// The servers' container has this label, with its cluster's name.
 pub(crate) const LABEL: &str = "egress-conformance";
 /// kind's Docker network.
@@ -118,8 +118,7 @@ impl Servers {
         let address = docker.run("asking for the node's address", &["inspect", "--format", &format, &node]).await?;
         let back = format!("ip route replace {PODS} via {}", address.trim());
         self.in_network(docker, "routing the servers' answers to pods", &back).await?;
-        let there = ["exec", &node, "ip", "route", "replace", OUTSIDE, "dev", "eth0"];
-        docker.run("routing pods to the servers", &there).await.map(|_| ())
+        node::route_outside(docker, &node).await
     }
 
     /// Where they are controlled.
@@ -128,12 +127,15 @@ impl Servers {
         self.control.clone()
     }
 
-    /// Gives the container exactly these addresses of [`OUTSIDE`], beside its own.
+    /// Gives the container exactly these addresses, beside its own, and leads pods to those that are not of [`OUTSIDE`].
     ///
     /// # Errors
-    /// Where the container is gone.
-    pub async fn set_addresses(&self, docker: &Docker, addresses: &[Ipv4Addr]) -> Result<(), Error> {
-        self.in_network(docker, "giving the external servers their addresses", &address_script(addresses)).await
+    /// Where the container or the node is gone.
+    pub async fn set_addresses(&self, docker: &Docker, cluster: &Cluster, addresses: &[Ipv4Addr]) -> Result<(), Error> {
+        let (outside, public): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) = addresses.iter().partition(|one| is_outside(**one));
+        let script = address_script(&outside, &public);
+        self.in_network(docker, "giving the external servers their addresses", &script).await?;
+        node::lead_to(docker, &cluster.node(), &public).await
     }
 
     /// Runs a script in the container's network, by the tools of another image: this one has a single program.
@@ -160,12 +162,20 @@ fn publish_on_loopback(config: &mut HostConfig) {
     config.port_bindings = Some(HashMap::from([(format!("{CONTROL_PORT}/tcp"), Some(vec![binding]))]));
 }
 
-/// Sets exactly these addresses. They are of the whole range's length, so that the container answers for the link.
-fn address_script(addresses: &[Ipv4Addr]) -> String {
+fn is_outside(address: Ipv4Addr) -> bool {
+    OUTSIDE.parse().is_ok_and(|range: Ipv4Net| range.contains(&address))
+}
+
+/// Sets exactly these addresses. Those of the range have its length, so that the container answers for the link; public ones
+/// are on the loopback, for which it answers, too.
+fn address_script(outside: &[Ipv4Addr], public: &[Ipv4Addr]) -> String {
     let prefix = OUTSIDE.split_once('/').map_or("32", |(_, length)| length);
-    let mut script = format!("ip -4 address flush dev eth0 to {OUTSIDE}\n");
-    for address in addresses {
+    let mut script = format!("ip -4 address flush dev eth0 to {OUTSIDE}\nip -4 address flush dev lo label lo:public\n");
+    for address in outside {
         script.push_str(&format!("ip address add {address}/{prefix} dev eth0\n"));
+    }
+    for address in public {
+        script.push_str(&format!("ip address add {address}/32 dev lo label lo:public\n"));
     }
     script
 }
@@ -176,12 +186,23 @@ mod tests {
 
     #[test]
     fn addresses_that_are_no_longer_wanted_go() {
-        let script = address_script(&[Ipv4Addr::new(192, 168, 0, 78)]);
+        let script = address_script(&[Ipv4Addr::new(192, 168, 0, 78)], &[Ipv4Addr::new(203, 0, 113, 9)]);
         let lines: Vec<&str> = script.lines().collect();
         assert_eq!(
             lines,
-            ["ip -4 address flush dev eth0 to 192.168.0.0/24", "ip address add 192.168.0.78/24 dev eth0"]
+            [
+                "ip -4 address flush dev eth0 to 192.168.0.0/24",
+                "ip -4 address flush dev lo label lo:public",
+                "ip address add 192.168.0.78/24 dev eth0",
+                "ip address add 203.0.113.9/32 dev lo label lo:public",
+            ]
         );
+    }
+
+    #[test]
+    fn the_servers_range_ends_where_it_says() {
+        let octets = [[192, 168, 0, 200], [192, 168, 1, 1], [198, 35, 26, 96]];
+        assert_eq!(octets.map(|octets| is_outside(octets.into())), [true, false, false]);
     }
 
     #[test]

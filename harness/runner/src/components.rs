@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use egress_component::{Cache, Family, Host, Hub, PinFiles, Pins, ProgramName, Store, Versions};
-use egress_core::scenario::{Circumstances, ClusterKind};
+use egress_core::scenario::{Circumstances, ClusterKind, envoy_of_istio};
 use egress_image::{Images, OwnPrograms};
 
-use crate::cluster::{EnvironmentError, MADE_HERE, sandbox};
+use crate::cluster::{EnvironmentError, capabilities};
 use crate::progress::Console;
 
 /// Names a second cache that is only read, such as one that another user filled.
@@ -71,11 +71,17 @@ fn pins() -> Result<Pins, EnvironmentError> {
 pub fn circumstances(cluster: ClusterKind, versions: &Versions) -> Result<Circumstances, EnvironmentError> {
     let pins = pins()?.at(versions).map_err(|e| EnvironmentError::of(&e))?;
     let istio = pins.get(&ProgramName::PILOT_DISCOVERY).map(|p| p.version().to_owned());
-    let capabilities = match cluster {
-        ClusterKind::Sandbox => sandbox::capabilities(has_istio_extensions(versions)?).iter().copied().collect(),
-        ClusterKind::Kind | ClusterKind::Existing => MADE_HERE.into(),
+    let extensions = match cluster {
+        ClusterKind::Sandbox => has_istio_extensions(versions)?,
+        ClusterKind::Kind | ClusterKind::Existing => false,
     };
-    Ok(Circumstances { capabilities, istio, cluster: Some(cluster) })
+    let envoy = if extensions {
+        istio.as_deref().and_then(envoy_of_istio)
+    } else {
+        pins.get(&ProgramName::ENVOY).map(|p| p.version().to_owned())
+    };
+    let capabilities = capabilities(extensions).into_iter().collect();
+    Ok(Circumstances { capabilities, istio, envoy, cluster: Some(cluster) })
 }
 
 /// Whether the proxies are to be those of Istio's own images.

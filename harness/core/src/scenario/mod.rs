@@ -25,4 +25,4 @@ pub use plan::{
     SkipReason, World, WorldDestination, plan,
 };
 pub use variable::ObjectRef;
-pub use variant::{Circumstances, ClusterKind, InForce};
+pub use variant::{Circumstances, ClusterKind, InForce, envoy_of_istio};

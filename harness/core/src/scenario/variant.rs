@@ -32,6 +32,9 @@ pub struct When {
     /// The versions of Istio, such as `<1.24`, compared by major.minor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub istio: Option<String>,
+    /// The versions of Envoy, such as `<1.38`, compared by major.minor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envoy: Option<String>,
     /// A capability that the cluster has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<String>,
@@ -59,6 +62,8 @@ pub struct Circumstances {
     pub capabilities: BTreeSet<Capability>,
     /// The version of its mesh. `None`: unknown yet; then nothing is compared with it.
     pub istio: Option<String>,
+    /// The version of its proxies. `None`: unknown.
+    pub envoy: Option<String>,
     /// Its kind. `None`: unknown.
     pub cluster: Option<ClusterKind>,
 }
@@ -83,9 +88,10 @@ impl fmt::Display for InForce {
 impl fmt::Display for When {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let istio = self.istio.as_ref().map(|range| format!("Istio {range}"));
+        let envoy = self.envoy.as_ref().map(|range| format!("Envoy {range}"));
         let capability = self.capability.as_ref().map(|word| format!("capability {word}"));
         let cluster = self.cluster.map(|kind| format!("cluster {}", kind.as_str()));
-        let words: Vec<String> = [istio, capability, cluster].into_iter().flatten().collect();
+        let words: Vec<String> = [istio, envoy, capability, cluster].into_iter().flatten().collect();
         f.write_str(&words.join(", "))
     }
 }
@@ -106,14 +112,27 @@ impl When {
     /// Whether every condition holds.
     #[must_use]
     pub fn holds(&self, on: &Circumstances) -> bool {
-        let istio = self.istio.as_ref().is_none_or(|range| {
-            let version = on.istio.as_deref().and_then(|text| super::plan::version(text).ok());
-            let range = semver::VersionReq::parse(range).ok();
-            range.zip(version).is_some_and(|(range, version)| range.matches(&version))
-        });
+        let versions = within(self.istio.as_ref(), on.istio.as_ref()) && within(self.envoy.as_ref(), on.envoy.as_ref());
         let capability = self.capability.as_ref().is_none_or(|word| on.capabilities.iter().any(|c| c.as_str() == word));
-        istio && capability && self.cluster.is_none_or(|kind| on.cluster == Some(kind))
+        versions && capability && self.cluster.is_none_or(|kind| on.cluster == Some(kind))
     }
+}
+
+/// Whether a version is within a range, where one is given.
+fn within(range: Option<&String>, version: Option<&String>) -> bool {
+    range.is_none_or(|range| {
+        let version = version.and_then(|text| super::plan::version(text).ok());
+        let range = semver::VersionReq::parse(range).ok();
+        range.zip(version).is_some_and(|(range, version)| range.matches(&version))
+    })
+}
+
+/// The Envoy that a release of Istio is built with: Istio 1.N has Envoy 1.(N+8), since 1.10
+/// (<https://istio.io/latest/docs/releases/supported-releases/#supported-envoy-versions>).
+#[must_use]
+pub fn envoy_of_istio(istio: &str) -> Option<String> {
+    let version = super::plan::version(istio).ok()?;
+    (version.major == 1 && version.minor >= 10).then(|| format!("1.{}", version.minor + 8))
 }
 
 impl Expect {
@@ -197,6 +216,7 @@ variants:
             istio: istio.map(str::to_owned),
             cluster,
             capabilities: capabilities.iter().copied().collect(),
+            ..Circumstances::default()
         };
         let own = step().expect;
         assert_eq!(under(&Circumstances::default()), (own.clone(), Vec::new()));
@@ -210,6 +230,20 @@ variants:
         let (expect, notes) = under(&on(None, None, &Capability::ALL));
         assert_eq!((expect.path, expect.paths.unwrap().len()), (None, 2));
         assert_eq!(notes.len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_envoy_is_within_no_range() {
+        let when = When { envoy: Some("<1.38".into()), ..When::default() };
+        let holds = |envoy: Option<&str>| {
+            when.holds(&Circumstances { envoy: envoy.map(str::to_owned), ..Circumstances::default() })
+        };
+        assert_eq!([Some("1.37.0"), Some("1.38.3"), None].map(holds), [true, false, false]);
+        assert_eq!(when.to_string(), "Envoy <1.38");
+        assert_eq!(
+            ["1.28.7", "1.31", "1.9.3", "latest"].map(|i| envoy_of_istio(i).unwrap_or_default()),
+            ["1.36", "1.39", "", ""]
+        );
     }
 
     #[test]

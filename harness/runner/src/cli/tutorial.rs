@@ -337,17 +337,7 @@ async fn page_on(
     arguments: &RunArguments,
     console: &Console,
 ) -> Result<(PageReport, Result<(), EnvironmentError>), Failure> {
-    let mut world = pages::world::world(page);
-    let mut remarks = Vec::new();
-    if !session.welcome.capabilities.iter().any(|c| c == "public-internet") {
-        world.public = false;
-        let lost: Vec<String> = world.fixed.keys().map(ToString::to_string).collect();
-        world.fixed.clear();
-        remarks.push("pods of this cluster do not trust the external servers' certificates".to_owned());
-        if !lost.is_empty() {
-            remarks.push(format!("the page's public addresses are nobody's on this cluster: {}", lost.join(", ")));
-        }
-    }
+    let world = pages::world::world(page);
     session.change_world(&world, console).await?;
     let profile = arguments.mesh.clone().or_else(|| page.settings.mesh.clone());
     let profile = profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned());
@@ -379,11 +369,10 @@ async fn page_on(
             gateways: &gateways,
         };
         match draft::draft(&source, &recorded) {
-            Ok(files) => remarks.push(write_draft(folder, &files)?),
-            Err(why) => remarks.push(format!("no scenario is recorded: {why}")),
+            Ok(files) => report.remarks.push(write_draft(folder, &files)?),
+            Err(why) => report.remarks.push(format!("no scenario is recorded: {why}")),
         }
     }
     report.profile = profile;
-    report.remarks.extend(remarks);
     Ok((report, given_back))
 }

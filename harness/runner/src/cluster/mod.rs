@@ -61,8 +61,13 @@ impl EnvironmentError {
     }
 }
 
-/// What every cluster has that we make, with stock Envoy, which lacks Istio's extensions.
-pub const MADE_HERE: [Capability; 2] = [Capability::EgressGateway, Capability::SourceAddress];
+/// What every cluster can do that we make; Istio's own Envoy has extensions that the stock one lacks.
+#[must_use]
+pub fn capabilities(istio_extensions: bool) -> Vec<Capability> {
+    use Capability::{EgressGateway, IstioExtensions, PublicInternet, SourceAddress};
+    let always = [EgressGateway, SourceAddress, PublicInternet];
+    always.into_iter().chain(istio_extensions.then_some(IstioExtensions)).collect()
+}
 
 /// Makes one kind of cluster and the world outside it.
 pub trait Provider: Send + Sync {
@@ -92,21 +97,14 @@ pub trait Provider: Send + Sync {
     }
 
     /// What this cluster can do, by the words of a scenario's `requires`.
-    fn capabilities(&self) -> &[Capability] {
-        &MADE_HERE
-    }
+    fn capabilities(&self) -> &[Capability];
 
     /// Gives the world outside these addresses and names; both are in force when it returns.
     fn set_outside<'a>(&'a self, addresses: Vec<Ipv4Addr>, names: Names)
     -> BoxFuture<'a, Result<(), EnvironmentError>>;
 
-    /// Has every pod trust this certificate authority (PEM) as one of its system's own; `None`: none but its own. A kind
-    /// of cluster that has [`Capability::PublicInternet`] can do this.
-    fn trust<'a>(&'a self, authority: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>> {
-        let can = authority.is_none();
-        let why = "pods of this kind of cluster cannot be made to trust the external servers as public ones";
-        Box::pin(async move { if can { Ok(()) } else { Err(EnvironmentError::new(why)) } })
-    }
+    /// Has every pod trust this certificate authority (PEM) as one of its system's own; `None`: none but its own.
+    fn trust<'a>(&'a self, authority: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>>;
 
     /// The control of the external servers.
     fn servers(&self) -> ControlClient;

@@ -18,23 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use super::extensions::has_istio_extensions;
 use super::istio::ISTIOD_LABEL;
-use super::{EnvironmentError, Provider};
+use super::{EnvironmentError, Provider, capabilities};
 
 /// What a sandbox's data plane needs beside a profile if it runs stock Envoy.
 const STOCK_ENVOY: &[&str] = &["mesh/data-plane/stock-envoy.yaml"];
 /// Stands in `images.yaml` for the version of Istio.
 const ISTIO_VERSION: &str = "${istio.version}";
-
-/// What a sandbox can do, with Istio's own Envoy or with upstream's.
-#[must_use]
-pub fn capabilities(istio_extensions: bool) -> &'static [Capability] {
-    use Capability::{EgressGateway, IstioExtensions, PublicInternet, SourceAddress};
-    if istio_extensions {
-        &[EgressGateway, SourceAddress, PublicInternet, IstioExtensions]
-    } else {
-        &[EgressGateway, SourceAddress, PublicInternet]
-    }
-}
 
 /// What a sandbox is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,7 +68,7 @@ impl SandboxStart {
 /// A running sandbox.
 pub struct SandboxProvider {
     sandbox: Sandbox,
-    istio_extensions: bool,
+    capabilities: Vec<Capability>,
     overlays: &'static [&'static str],
     /// What broke so far: the sandbox tells each only once.
     faults: Mutex<Vec<String>>,
@@ -124,7 +113,7 @@ impl SandboxProvider {
             EnvironmentError::new(format!("the sandbox did not start: {e}"))
                 .with_remedy("`egress-conformance doctor` tells what this machine lacks")
         })?;
-        Ok(Self { sandbox, istio_extensions, overlays, faults: Mutex::default() })
+        Ok(Self { sandbox, capabilities: capabilities(istio_extensions), overlays, faults: Mutex::default() })
     }
 }
 
@@ -141,8 +130,8 @@ impl Provider for SandboxProvider {
         self.overlays
     }
 
-    fn capabilities(&self) -> &'static [Capability] {
-        capabilities(self.istio_extensions)
+    fn capabilities(&self) -> &[Capability] {
+        &self.capabilities
     }
 
     fn set_outside<'a>(

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 
+use egress_core::scenario::Capability;
 use egress_sandbox::Names;
 use external_server::client::ControlClient;
 use futures::future::BoxFuture;
@@ -24,6 +25,12 @@ impl Provider for Paper {
     }
     fn overlays(&self) -> &'static [&'static str] {
         &[]
+    }
+    fn capabilities(&self) -> &[Capability] {
+        &[]
+    }
+    fn trust<'a>(&'a self, _: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async { Ok(()) })
     }
     fn set_outside<'a>(&'a self, _: Vec<Ipv4Addr>, _: Names) -> BoxFuture<'a, Result<(), EnvironmentError>> {
         Box::pin(async { Ok(()) })

@@ -109,7 +109,7 @@ pub(super) fn check(file: &ScenarioFile, root: &Node, names: &Names<'_>, problem
         }
     }
     if let Some(wanted) = &file.istio
-        && let Err((message, help)) = versions(wanted)
+        && let Err((message, help)) = versions("istio", wanted)
     {
         report(root.at("/istio").place, message, Some(help));
     }
@@ -152,10 +152,10 @@ pub(super) fn capability(word: &str) -> Result<(), (String, Option<String>)> {
     word.parse::<Capability>().map(drop).map_err(|message| (message, did_you_mean(word, known)))
 }
 
-/// A range of versions of Istio, or what is wrong with it, and help.
-pub(super) fn versions(wanted: &str) -> Result<(), (String, String)> {
+/// A range of versions of a project (`istio`, `envoy`), or what is wrong with it, and help.
+pub(super) fn versions(project: &str, wanted: &str) -> Result<(), (String, String)> {
     semver::VersionReq::parse(wanted).map(drop).map_err(|error| {
-        let message = format!("`istio`: `{wanted}` is no range of versions: {error}");
+        let message = format!("`{project}`: `{wanted}` is no range of versions: {error}");
         (message, "write it like \">=1.22\" or \">=1.22, <1.30\"".to_owned())
     })
 }

@@ -188,13 +188,15 @@ impl<'a> Check<'a, '_> {
         for (n, variant) in self.step.variants.iter().enumerate() {
             let at = format!("/variants/{n}");
             if variant.when == When::default() {
-                let help = "say for which `istio`, `capability` or `cluster` it is".to_owned();
+                let help = "say for which `istio`, `envoy`, `capability` or `cluster` it is".to_owned();
                 self.report(&format!("{at}/when"), "a variant needs circumstances".into(), Some(help));
             }
-            if let Some(wanted) = &variant.when.istio
-                && let Err((message, help)) = references::versions(wanted)
-            {
-                self.report(&format!("{at}/when/istio"), message, Some(help));
+            for (project, wanted) in [("istio", &variant.when.istio), ("envoy", &variant.when.envoy)] {
+                if let Some(wanted) = wanted
+                    && let Err((message, help)) = references::versions(project, wanted)
+                {
+                    self.report(&format!("{at}/when/{project}"), message, Some(help));
+                }
             }
             if let Some(word) = &variant.when.capability
                 && let Err((message, help)) = references::capability(word)

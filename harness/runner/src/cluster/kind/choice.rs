@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, ValueEnum};
-use egress_core::scenario::{Capability, Circumstances};
+use egress_core::scenario::{Capability, Circumstances, envoy_of_istio};
 use egress_image::HUB;
 
-use crate::cluster::MADE_HERE;
+use crate::cluster::capabilities;
 
 /// Where Istio's official images are.
 const OFFICIAL_HUB: &str = "docker.io/istio";
@@ -131,14 +131,15 @@ impl KindChoice {
     #[must_use]
     pub fn circumstances(&self, usual: Circumstances) -> Circumstances {
         let istio = self.tag.clone().filter(|tag| semver::Version::parse(tag).is_ok()).or(usual.istio);
-        Circumstances { capabilities: self.capabilities().into_iter().collect(), istio, cluster: usual.cluster }
+        let own = self.hub() == HUB;
+        let envoy = if own { usual.envoy } else { istio.as_deref().and_then(envoy_of_istio) };
+        Circumstances { capabilities: capabilities(!own).into_iter().collect(), istio, envoy, cluster: usual.cluster }
     }
 
     /// What the cluster can do. Proxies of images that are made here are stock Envoy.
     #[must_use]
     pub fn capabilities(&self) -> Vec<Capability> {
-        let istios = (self.hub() != HUB).then_some(Capability::IstioExtensions);
-        MADE_HERE.into_iter().chain(istios).collect()
+        capabilities(self.hub() != HUB)
     }
 }
 

@@ -122,6 +122,10 @@ impl Provider for KindProvider {
         })
     }
 
+    fn trust<'a>(&'a self, authority: Option<String>) -> BoxFuture<'a, Result<(), EnvironmentError>> {
+        Box::pin(async move { self.kind.trust(authority.as_deref()).await.map_err(|e| EnvironmentError::of(&e)) })
+    }
+
     fn servers(&self) -> ControlClient {
         match self.kind.servers() {
             Control::Unix(path) => ControlClient::unix(path),
