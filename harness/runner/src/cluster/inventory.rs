@@ -1,7 +1,8 @@
 //! What there is in the cluster, by name: taken before and after a scenario, so that nothing is left behind unseen.
 //!
 //! Covers the kinds that scenarios and tutorials make, in every namespace. Pods and what controllers number by themselves
-//! are left out: they come and go with their owners, which are covered. Start at [`take`].
+//! are left out: they come and go with their owners, which are covered. So is what controllers put into every namespace:
+//! when it comes is theirs to say, and nobody's leftover. Start at [`take`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,13 +49,15 @@ pub struct Inventory {
     pub labelled: Vec<Applied>,
     /// Everything covered, by [`Inventory::names`]; of each only its metadata.
     pub objects: BTreeMap<String, Applied>,
+    /// What controllers put into every namespace.
+    pub furniture: Vec<Applied>,
 }
 
 impl Inventory {
-    /// Covered objects in these namespaces, as far as the namespaces are gone. The API server may admit an object from a
+    /// Objects in these namespaces, as far as the namespaces are gone. The API server may admit an object from a
     /// controller that has not heard yet that a namespace ends, and then nobody removes it any more.
     pub fn stranded<'i>(&'i self, namespaces: &'i BTreeSet<String>) -> impl Iterator<Item = &'i Applied> {
-        self.objects.values().filter(move |object| {
+        self.objects.values().chain(&self.furniture).filter(move |object| {
             let there = |namespace: &String| self.names.contains(&format!("Namespace {namespace}"));
             object.namespace.as_ref().is_some_and(|namespace| namespaces.contains(namespace) && !there(namespace))
         })
@@ -86,7 +89,9 @@ pub async fn take(objects: &Objects, extent: Extent, run: &str) -> Result<Invent
             Extent::Cluster => true,
             Extent::Namespaces(names) => namespace.is_some_and(|namespace| names.contains(namespace)),
         };
-        if inside || labelled {
+        if inside && is_furniture(&gvk.kind, &object) {
+            inventory.furniture.push(applied(gvk.clone(), object.clone()));
+        } else if inside || labelled {
             let name = describe(&gvk.kind, &object);
             inventory.names.insert(name.clone());
             inventory.objects.insert(name, applied(gvk.clone(), object.clone()));
@@ -96,6 +101,16 @@ pub async fn take(objects: &Objects, extent: Extent, run: &str) -> Result<Invent
         }
     }
     Ok(inventory)
+}
+
+/// Whether Kubernetes or istiod puts this into every namespace. istiod labels what it puts there.
+fn is_furniture(kind: &str, object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    match kind {
+        "ServiceAccount" => metadata["name"] == "default",
+        "ConfigMap" => metadata["name"] == "kube-root-ca.crt" || metadata["labels"]["istio.io/config"] == "true",
+        _ => false,
+    }
 }
 
 fn applied(gvk: GroupVersionKind, object: Value) -> Applied {
@@ -143,17 +158,26 @@ mod tests {
     fn what_is_in_a_namespace_that_is_gone_is_stranded() {
         let object = |namespace: &str| {
             let object = json!({"metadata": {"name": "istio-ca-crl", "namespace": namespace}});
-            (describe("ConfigMap", &object), applied(GroupVersionKind::gvk("", "v1", "ConfigMap"), object))
+            applied(GroupVersionKind::gvk("", "v1", "ConfigMap"), object)
         };
         let set = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
         let inventory = Inventory {
             names: set(&["Namespace ending", "Namespace elsewhere"]),
-            objects: ["ending", "gone", "elsewhere", "of-another-lease"].map(object).into(),
+            furniture: ["ending", "gone", "elsewhere", "of-another-lease"].map(object).into(),
             ..Inventory::default()
         };
         let own = set(&["ending", "gone"]);
         let stranded: Vec<_> = inventory.stranded(&own).filter_map(|object| object.namespace.as_deref()).collect();
         assert_eq!(stranded, ["gone"]);
+    }
+
+    #[test]
+    fn what_every_namespace_has_is_nobodys_leftover() {
+        let labelled = json!({"metadata": {"name": "istio-ca-crl", "labels": {"istio.io/config": "true"}}});
+        let named = |name: &str| json!({"metadata": {"name": name}});
+        assert!(is_furniture("ConfigMap", &labelled) && !is_furniture("Secret", &labelled));
+        assert!(is_furniture("ConfigMap", &named("kube-root-ca.crt")) && !is_furniture("ConfigMap", &named("a")));
+        assert!(is_furniture("ServiceAccount", &named("default")) && !is_furniture("ServiceAccount", &named("a")));
     }
 
     #[test]

@@ -82,14 +82,14 @@ pub async fn make_namespace(objects: &Objects, name: &str, injected: bool) -> Re
     Ok(())
 }
 
-/// Waits until controllers have put into a new namespace what every namespace has, so that it is no left-over later.
+/// Waits until controllers have put into a new namespace what its pods need.
 ///
 /// # Errors
 /// [`EnvironmentError`] with what is missing.
 pub async fn furnished(objects: &Objects, namespace: &str, timeout: Duration) -> Result<(), EnvironmentError> {
     let accounts: Api<ServiceAccount> = Api::namespaced(objects.client().clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(objects.client().clone(), namespace);
-    wait::until(&format!("what every namespace has, in {namespace}"), timeout, || async {
+    wait::until(&format!("what pods need in {namespace}"), timeout, || async {
         let has = |found: Result<bool, kube::Error>, what: &str| match found {
             Ok(true) => Ok(()),
             Ok(false) => Err(format!("no {what}")),

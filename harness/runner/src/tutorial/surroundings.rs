@@ -185,8 +185,6 @@ impl<'s> Surroundings<'s> {
             let made = |o: &Applied| {
                 matches!(o.gvk.kind.as_str(), "EndpointSlice" | "Endpoints")
                     || o.object.pointer("/metadata/ownerReferences").is_some()
-                    || matches!(o.name.as_str(), "kube-root-ca.crt" | "istio-ca-root-cert")
-                    || (o.gvk.kind == "ServiceAccount" && o.name == "default")
             };
             objects.iter().filter(|(_, o)| !made(o)).map(|(name, _)| name.clone()).collect()
         };
