@@ -35,6 +35,9 @@ pub enum Error {
         /// The effective user id.
         uid: u32,
     },
+    /// Whoever wanted it does not want it any more.
+    #[error("the start of the kind cluster was broken off")]
+    BrokenOff,
     /// The daemon does not come up.
     #[error("the Docker engine did not start: {why}\n{tail}")]
     #[diagnostic(help("the lines above are the end of its log"))]

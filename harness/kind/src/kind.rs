@@ -72,15 +72,17 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Starts an engine where one is wanted, cluster, DNS and servers. `phase` hears what took how long.
+    /// Starts an engine where one is wanted, cluster, DNS and servers. `phase` hears what took how long. As soon as
+    /// `broken_off` is over the start is given up.
     ///
     /// # Errors
-    /// The first thing that fails; then nothing is left.
+    /// The first thing that fails, or [`Error::BrokenOff`]; then nothing is left.
     pub async fn start(
         (cache, host): (&Cache, &Host),
         options: &KindOptions,
         progress: &dyn ImageProgress,
         phase: &(dyn Fn(&Phase) + Send + Sync),
+        broken_off: impl Future<Output = ()>,
     ) -> Result<Self, Error> {
         let docker = match &options.docker {
             Where::Own(path) => {
@@ -92,7 +94,11 @@ impl Kind {
             }
             Where::Machine(found) => Docker::Machine(Machine::start(host, found, options.name.as_deref()).await?),
         };
-        match Self::fill(&docker, host, options, phase).await {
+        let filled = tokio::select! {
+            filled = Self::fill(&docker, host, options, phase) => filled,
+            () = broken_off => Err(Error::BrokenOff),
+        };
+        match filled {
             Ok((cluster, servers, deaths)) => {
                 let (kubectl, host) = (options.kubectl.clone(), host.clone());
                 Ok(Self { docker, cluster, servers, kubectl, host, deaths })

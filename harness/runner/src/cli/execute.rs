@@ -13,6 +13,7 @@ use super::{Failure, color, interrupted};
 use crate::cluster::EnvironmentError;
 use crate::progress::{Console, Progress};
 use crate::schedule::session::{Session, SessionOptions};
+use crate::supervisor::link::NotJoined;
 use crate::supervisor::protocol::Fate;
 
 /// How often a run goes on with another mesh after it has lost one.
@@ -41,13 +42,10 @@ pub(crate) async fn execute(
         Run { job, console, results: Mutex::new(results), rounds: Mutex::new(rounds), stop: AtomicBool::new(false) };
     let mut cluster = None;
     for mesh in 1.. {
-        let session = tokio::select! {
-            session = Session::join(&job.options, job.world, console) => session,
-            () = interrupted() => return Err(Failure::Interrupted),
-        };
-        let session = match session {
+        let session = match Session::join(&job.options, job.world, console, interrupted()).await {
             Ok(session) => session,
-            Err(error) if cluster.is_none() => {
+            Err(NotJoined::BrokenOff) => return Err(Failure::Interrupted),
+            Err(NotJoined::Environment(error)) if cluster.is_none() => {
                 // One message is enough for people; the report has it for each scenario.
                 let left: Vec<_> = lock(&run.rounds).drain(..).flatten().collect();
                 let not_run = left.into_iter().map(|planned| errored(planned, format!("not run: {error}")));
@@ -55,7 +53,7 @@ pub(crate) async fn execute(
                 return Err(error.into());
             }
             // What has been seen so far is worth a report.
-            Err(error) => {
+            Err(NotJoined::Environment(error)) => {
                 run.give_up(&error.message);
                 break;
             }

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::cluster::EnvironmentError;
+use crate::supervisor::link::NotJoined;
 
 /// End-to-end test harness and conformance suite for Istio egress.
 #[derive(Debug, Parser)]
@@ -79,6 +80,15 @@ pub enum Failure {
 impl From<EnvironmentError> for Failure {
     fn from(error: EnvironmentError) -> Self {
         Self::Environment(error)
+    }
+}
+
+impl From<NotJoined> for Failure {
+    fn from(not_joined: NotJoined) -> Self {
+        match not_joined {
+            NotJoined::BrokenOff => Self::Interrupted,
+            NotJoined::Environment(error) => Self::Environment(error),
+        }
     }
 }
 

@@ -243,10 +243,7 @@ impl Run<'_> {
     async fn all(&mut self, count: usize) -> Result<(), Failure> {
         let mut restarts = 0;
         while self.reports.len() < count {
-            let session = tokio::select! {
-                session = self.join() => session?,
-                () = interrupted() => return Err(Failure::Interrupted),
-            };
+            let session = self.join().await?;
             let done = self.reports.len();
             let ended = self.on(session, done).await;
             match ended {
@@ -274,7 +271,7 @@ impl Run<'_> {
             snapshots: true,
             logs: None,
         };
-        Ok(Session::join(&options, &World::default(), self.console).await?)
+        Ok(Session::join(&options, &World::default(), self.console, interrupted()).await?)
     }
 
     /// Runs the pages from `first` on. Returns why the mesh is of no more use, if that is why it stopped.
@@ -285,8 +282,12 @@ impl Run<'_> {
         for page in &chosen[first..] {
             let ran = tokio::select! {
                 ran = page_on(&mut session, page, self.arguments, self.console) => ran,
-                // The supervisor takes back what the page has made once this connection is gone.
-                () = interrupted() => return Err(Failure::Interrupted),
+                () = interrupted() => {
+                    self.console.line("interrupted: leaving the mesh");
+                    // The supervisor takes back what the page has made, since its lease's connection is gone.
+                    session.leave().await?;
+                    return Err(Failure::Interrupted);
+                }
             };
             let (report, given_back) = ran?;
             self.console.print(report.text().trim_end());

@@ -55,16 +55,19 @@ pub(crate) async fn join(arguments: &MeshArguments, purpose: Purpose) -> Result<
     let set = super::source::load(&[])?;
     let plan = SelectionArguments::default().plan(&set, Order::Given, &arguments.cluster.circumstances()?)?;
     let joined = async {
-        let session = Session::join(&options, &plan.world, &console).await?;
+        let session = Session::join(&options, &plan.world, &console, interrupted()).await?;
         if let Some(profile) = arguments.mesh.as_ref().filter(|wanted| **wanted != session.welcome.installed.profile) {
-            session.switch(profile, &console).await?;
+            tokio::select! {
+                switched = session.switch(profile, &console) => switched?,
+                () = interrupted() => {
+                    session.leave().await?;
+                    return Err(Failure::Interrupted);
+                }
+            }
         }
         Ok(session)
     };
-    let session = tokio::select! {
-        session = joined => session.map_err(Failure::Environment),
-        () = interrupted() => Err(Failure::Interrupted),
-    };
+    let session = joined.await;
     console.finish();
     session
 }

@@ -18,6 +18,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::cluster::istio::{self, GATEWAY_SERVICE, ISTIO_NAMESPACE, MeshFacts};
 use crate::cluster::objects::Objects;
@@ -88,7 +89,8 @@ fn environment(error: impl ToString) -> EnvironmentError {
 }
 
 impl Mesh {
-    /// Installs Istio under a profile, starts a first slot, and waits until its gate passes.
+    /// Installs Istio under a profile, starts a first slot, and waits until its gate passes; gives up when `stop` is
+    /// cancelled.
     ///
     /// # Errors
     /// [`EnvironmentError`]: what did not come up, with its last state. The provider is stopped then.
@@ -98,12 +100,17 @@ impl Mesh {
         profile: &str,
         timeout: Duration,
         progress: &dyn Progress,
+        stop: &CancellationToken,
     ) -> Result<(Self, Installed, Slot), EnvironmentError> {
         let run = format!("{:06x}", rand::random::<u32>() & 0xff_ffff);
         let mesh = Self::of(provider, istioctl, run, timeout).await?;
-        let came = match mesh.install(profile, progress).await {
-            Ok(()) => mesh.settle_first(profile, progress).await,
-            Err(error) => Err(error),
+        let installed = async {
+            mesh.install(profile, progress).await?;
+            mesh.settle_first(profile, progress).await
+        };
+        let came = tokio::select! {
+            came = installed => came,
+            () = stop.cancelled() => Err(broken_off()),
         };
         match came {
             Ok((installed, slot)) => Ok((mesh, installed, slot)),
@@ -122,9 +129,14 @@ impl Mesh {
         profile: &str,
         timeout: Duration,
         progress: &dyn Progress,
+        stop: &CancellationToken,
     ) -> Result<(Self, Installed, Slot), EnvironmentError> {
         let mesh = Self::of(provider, istioctl, run, timeout).await?;
-        match mesh.settle_first(profile, progress).await {
+        let came = tokio::select! {
+            came = mesh.settle_first(profile, progress) => came,
+            () = stop.cancelled() => Err(broken_off()),
+        };
+        match came {
             Ok((installed, slot)) => Ok((mesh, installed, slot)),
             Err(error) => Err(given_up(mesh.provider, error).await),
         }
@@ -401,6 +413,11 @@ impl Mesh {
 }
 
 /// Stops a cluster that did not come up, and says what else was wrong with it.
+/// Why a start ended that nobody wants any more.
+pub(crate) fn broken_off() -> EnvironmentError {
+    EnvironmentError::new("the start of the mesh was broken off")
+}
+
 async fn given_up(provider: Box<dyn Provider>, mut error: EnvironmentError) -> EnvironmentError {
     for fault in provider.faults() {
         error.message.push_str("\n  ");

@@ -27,7 +27,7 @@ use crate::components::{self, SANDBOX_PROGRAMS, store, store_at};
 use crate::gate::Gate;
 use crate::mesh::{connect, profile};
 use crate::progress::{Console, Progress};
-use crate::supervisor::link::Link;
+use crate::supervisor::link::{Link, NotJoined};
 use crate::supervisor::protocol::{ClusterStart, Fate, Grant, Purpose, Start, Wanted, Welcome};
 
 /// What a session is made with.
@@ -101,12 +101,23 @@ async fn prepare(options: &SessionOptions, console: &Console) -> Result<(Cluster
 
 impl Session {
     /// Makes missing components, and joins the mesh of this build, which is brought up if there is none; then has a
-    /// plan's external servers in force.
+    /// plan's external servers in force. Once `broken_off` is over it gives up, and returns when nothing is left of it.
     ///
     /// # Errors
-    /// [`EnvironmentError`]: what is missing or did not come up, with a remedy where there is one.
-    pub async fn join(options: &SessionOptions, plan: &WorldPlan, console: &Console) -> Result<Self, EnvironmentError> {
-        let (cluster, programs) = prepare(options, console).await?;
+    /// [`NotJoined`]: what is missing or did not come up, with a remedy where there is one.
+    pub async fn join(
+        options: &SessionOptions,
+        plan: &WorldPlan,
+        console: &Console,
+        broken_off: impl Future<Output = ()> + Send,
+    ) -> Result<Self, NotJoined> {
+        let mut broken_off = std::pin::pin!(broken_off);
+        let (cluster, programs) = tokio::select! {
+            // First, so that it listens before the work begins.
+            biased;
+            () = broken_off.as_mut() => return Err(NotJoined::BrokenOff),
+            prepared = prepare(options, console) => prepared?,
+        };
         let shelf = Shelf::in_cache(store()?.cache().dir());
         let start = Start {
             cluster,
@@ -115,12 +126,16 @@ impl Session {
             timeout: options.timeout,
             snapshots: options.snapshots.then(|| shelf.folder().to_owned()),
         };
-        let (mut link, welcome) = Link::open(&start, options.purpose, console).await?;
-        let joined = async {
+        let (mut link, welcome) = Link::open(&start, options.purpose, console, broken_off.as_mut()).await?;
+        let joining = async {
             let world = link.world(plan, console).await?;
             Ok((world, connect(&welcome.kubeconfig).await?))
         };
-        let (world, client) = match joined.await {
+        let joined = tokio::select! {
+            joined = joining => joined,
+            () = broken_off => return Err(link.break_off(console).await),
+        };
+        let (world, client) = match joined {
             Ok(joined) => joined,
             Err(error) => {
                 // The mesh ends with this connection, and its logs with it.
@@ -129,7 +144,7 @@ impl Session {
                 {
                     tracing::warn!("the logs cannot be kept in {}: {also}", folder.display());
                 }
-                return Err(error);
+                return Err(NotJoined::Environment(error));
             }
         };
         Ok(Self {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
 use super::keeper::Input;
 use super::protocol::{ClusterStart, News, Start};
@@ -15,7 +16,7 @@ use crate::cluster::sandbox::SandboxProvider;
 use crate::cluster::saved::{self, Shelf};
 use crate::cluster::{EnvironmentError, Provider};
 use crate::mesh::slot::Slot;
-use crate::mesh::{Installed, Mesh};
+use crate::mesh::{Installed, Mesh, broken_off};
 use crate::progress::Progress;
 
 /// How long each step of a start from a snapshot may take: it is quick, or something is wrong with it.
@@ -41,8 +42,12 @@ impl Progress for Reporter {
 
 type Came = (Mesh, Installed, Slot);
 
-/// Brings a mesh up.
-pub(super) async fn bring_up(start: Start, reporter: Reporter) -> Result<Came, EnvironmentError> {
+/// Brings a mesh up, unless `stop` comes first. What was made until then has ended when it returns.
+pub(super) async fn bring_up(
+    start: Start,
+    reporter: Reporter,
+    stop: CancellationToken,
+) -> Result<Came, EnvironmentError> {
     let begun = Instant::now();
     let shelf = start.snapshots.clone().map(Shelf::at).zip(key(&start));
     if let Some((shelf, key)) = &shelf
@@ -50,15 +55,18 @@ pub(super) async fn bring_up(start: Start, reporter: Reporter) -> Result<Came, E
     {
         let bound = start.timeout.min(RESTORE_BOUND);
         let resumed = async {
-            let provider = provider(start.cluster.clone(), Some(found.cluster.clone()), bound, &reporter).await?;
+            let provider =
+                provider(start.cluster.clone(), Some(found.cluster.clone()), bound, &reporter, &stop).await?;
             let istioctl = start.istioctl.clone();
-            Mesh::resume(provider, istioctl, found.run.clone(), &start.profile, bound, &reporter).await
+            Mesh::resume(provider, istioctl, found.run.clone(), &start.profile, bound, &reporter, &stop).await
         };
         match resumed.await {
             Ok(up) => {
                 reporter.phase("mesh up", begun.elapsed());
                 return Ok(up);
             }
+            // That says nothing about the snapshot.
+            Err(error) if stop.is_cancelled() => return Err(error),
             Err(error) => {
                 found.discard();
                 let line = format!("warning: the saved mesh did not come up, so a new one is made: {error}");
@@ -67,8 +75,8 @@ pub(super) async fn bring_up(start: Start, reporter: Reporter) -> Result<Came, E
             }
         }
     }
-    let provider = provider(start.cluster, None, start.timeout, &reporter).await?;
-    let up = Mesh::up(provider, start.istioctl, &start.profile, start.timeout, &reporter).await?;
+    let provider = provider(start.cluster, None, start.timeout, &reporter, &stop).await?;
+    let up = Mesh::up(provider, start.istioctl, &start.profile, start.timeout, &reporter, &stop).await?;
     reporter.phase("mesh up", begun.elapsed());
     if let Some((shelf, key)) = &shelf {
         // Now, because nobody has changed anything yet; it takes a moment only.
@@ -96,13 +104,17 @@ async fn provider(
     restore: Option<PathBuf>,
     timeout: Duration,
     reporter: &Reporter,
+    stop: &CancellationToken,
 ) -> Result<Box<dyn Provider>, EnvironmentError> {
     let listener = reporter.clone();
     match cluster {
         ClusterStart::Sandbox(start) => {
             let listen = move |event| listener.sandbox_event(&event);
-            Ok(Box::new(SandboxProvider::start(start, restore, timeout, listen).await?))
+            tokio::select! {
+                started = SandboxProvider::start(start, restore, timeout, listen) => Ok(Box::new(started?)),
+                () = stop.cancelled() => Err(broken_off()),
+            }
         }
-        ClusterStart::Kind(start) => Ok(Box::new(KindProvider::start(start, timeout, listener).await?)),
+        ClusterStart::Kind(start) => Ok(Box::new(KindProvider::start(start, timeout, listener, stop.clone()).await?)),
     }
 }

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use egress_core::scenario::World;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 use super::bring_up::{self, Reporter};
 use super::grants::{Board, Id, Next};
@@ -109,6 +110,9 @@ pub(super) struct Keeper {
     leases: BTreeMap<Id, Lease>,
     worlds_waiting: VecDeque<Id>,
     tasks: JoinSet<()>,
+    /// The start of the mesh, and what breaks it off.
+    start: JoinHandle<()>,
+    stop: CancellationToken,
     /// Counts what happens, so that an idle time that was broken off is known.
     events: u64,
 }
@@ -116,7 +120,13 @@ pub(super) struct Keeper {
 impl Keeper {
     /// A keeper that begins to bring its mesh up.
     pub(super) fn new(home: Home, start: Start, inputs: UnboundedSender<Input>) -> Self {
-        let mut keeper = Self {
+        let stop = CancellationToken::new();
+        let (told, reporter, stopped) = (inputs.clone(), Reporter(inputs.clone()), stop.clone());
+        let bringing = async move {
+            let up = bring_up::bring_up(start, reporter, stopped).await;
+            drop(told.send(Input::Up(Box::new(up))));
+        };
+        Self {
             home,
             inputs,
             members: BTreeMap::new(),
@@ -127,11 +137,10 @@ impl Keeper {
             leases: BTreeMap::new(),
             worlds_waiting: VecDeque::new(),
             tasks: JoinSet::new(),
+            start: tokio::spawn(bringing),
+            stop,
             events: 0,
-        };
-        let reporter = Reporter(keeper.inputs.clone());
-        keeper.work(async move { Input::Up(Box::new(bring_up::bring_up(start, reporter).await)) });
-        keeper
+        }
     }
 
     /// Runs something that takes time; what it gives comes back as an input.
@@ -315,6 +324,9 @@ impl Keeper {
     /// Ends the mesh, and tells everybody how that went. `why` is for those who still used it.
     async fn end(&mut self, why: Option<&str>) -> ControlFlow<()> {
         self.retire();
+        // A start that is broken off ends what it has made, and no sooner.
+        self.stop.cancel();
+        let _ = (&mut self.start).await;
         self.tasks.shutdown().await;
         let mut problem = None;
         if let Some(up) = self.up.take() {

@@ -2,6 +2,7 @@
 //!
 //! Asks and waits for answers; what is done with a lease is [`crate::schedule`]'s business. Start at [`Link::open`].
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use egress_core::scenario::World;
@@ -28,15 +29,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Finds a supervisor, or starts one, and waits until its mesh is up.
+    /// Finds a supervisor, or starts one, and waits until its mesh is up. As soon as `broken_off` is over it says goodbye,
+    /// and waits for the mesh's end if nobody else wants it.
     ///
     /// # Errors
-    /// [`EnvironmentError`]: what did not come up. Nothing is left then.
+    /// [`NotJoined`]: what did not come up. Nothing is left then.
     pub async fn open(
         start: &Start,
         purpose: Purpose,
         progress: &dyn Progress,
-    ) -> Result<(Self, Welcome), EnvironmentError> {
+        mut broken_off: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> Result<(Self, Welcome), NotJoined> {
         let mut last = EnvironmentError::new("no supervisor was found or started");
         for _ in 0..TRIES {
             let (home, stream, guard) = home::find_or_start(start).await?;
@@ -46,17 +49,33 @@ impl Link {
             let greeted = link.next().await;
             drop(guard);
             match greeted {
-                Ok(_) => match link.hello(purpose, progress).await {
-                    Ok(welcome) => return Ok((link, welcome)),
-                    Err(Hello::Failed(error)) => return Err(error),
-                    Err(Hello::Gone(error)) => last = error,
-                },
-                Err(error) if started => return Err(error),
+                Ok(_) => {
+                    let welcomed = tokio::select! {
+                        welcomed = link.hello(purpose, progress) => welcomed,
+                        () = broken_off.as_mut() => return Err(link.break_off(progress).await),
+                    };
+                    match welcomed {
+                        Ok(welcome) => return Ok((link, welcome)),
+                        Err(Hello::Failed(error)) => return Err(error.into()),
+                        Err(Hello::Gone(error)) => last = error,
+                    }
+                }
+                Err(error) if started => return Err(error.into()),
                 // Found at the very moment of its end.
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        Err(last.into())
+    }
+
+    /// Leaves in the middle of something, and waits for the mesh's end if nobody else wants it.
+    pub async fn break_off(self, progress: &dyn Progress) -> NotJoined {
+        progress.line("interrupted: leaving the mesh");
+        match tokio::time::timeout(END, self.leave()).await {
+            Ok(Ok(_)) => NotJoined::BrokenOff,
+            Ok(Err(error)) => error.into(),
+            Err(_) => EnvironmentError::new(format!("the mesh did not end within {} s", END.as_secs())).into(),
+        }
     }
 
     /// Another connection to the same supervisor.
@@ -200,6 +219,21 @@ impl Link {
                 Ok(Fate::Ended)
             }
         }
+    }
+}
+
+/// Why a client has no mesh.
+#[derive(Debug)]
+pub enum NotJoined {
+    /// It did not want one any more.
+    BrokenOff,
+    /// Something did not come up, or did not end in order.
+    Environment(EnvironmentError),
+}
+
+impl From<EnvironmentError> for NotJoined {
+    fn from(error: EnvironmentError) -> Self {
+        Self::Environment(error)
     }
 }
 

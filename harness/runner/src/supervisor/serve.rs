@@ -88,6 +88,16 @@ async fn serve(listener: std::os::unix::net::UnixListener, home: &Home, start: S
         }
     }
     drop(keeper);
+    // A mesh that came up at this very moment.
+    said.close();
+    while let Some(input) = said.recv().await {
+        if let Input::Up(up) = input
+            && let Ok((mesh, ..)) = *up
+            && let Err(error) = mesh.provider.stop().await
+        {
+            tracing::warn!("{error}");
+        }
+    }
     let _ = tokio::time::timeout(LAST_WORDS, futures::future::join_all(writers)).await;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A mesh for tests: every test process has a part in one and the same, which its first test joins.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use egress_conformance::cluster::preflight;
 use egress_conformance::components;
 use egress_conformance::progress::{Console, Quiet};
 use egress_conformance::schedule::session::{Session, SessionOptions, default_jobs};
+use egress_conformance::supervisor::link::NotJoined;
 use egress_conformance::supervisor::protocol::Purpose;
 use egress_core::report::ScenarioResult;
 use egress_core::scenario::{ClusterKind, Plan, Planned, ScenarioSet, Selection, plan};
@@ -80,8 +82,11 @@ impl Mesh {
             logs: None,
             snapshots: true,
         };
-        let joined = self.runtime.block_on(Session::join(&options, &self.plan.world, &self.console));
-        let joined = joined.map_err(|e| format!("no mesh: {e}\n{}", e.remedy.as_deref().unwrap_or_default()))?;
+        let joined = self.runtime.block_on(Session::join(&options, &self.plan.world, &self.console, pending()));
+        let joined = joined.map_err(|not_joined| match not_joined {
+            NotJoined::BrokenOff => "no mesh: interrupted".to_owned(),
+            NotJoined::Environment(e) => format!("no mesh: {e}\n{}", e.remedy.as_deref().unwrap_or_default()),
+        })?;
         Ok(Arc::clone(session.insert(Arc::new(joined))))
     }
 

@@ -33,14 +33,15 @@ pub struct KindProvider {
 }
 
 impl KindProvider {
-    /// Starts a cluster, in an engine that ends with this process or in the machine's Docker.
+    /// Starts a cluster, in an engine that ends with this process or in the machine's Docker, unless `stop` comes first.
     ///
     /// # Errors
-    /// [`EnvironmentError`] with the part that failed and its last words.
+    /// [`EnvironmentError`] with the part that failed and its last words; then nothing is left.
     pub async fn start(
         start: KindStart,
         timeout: Duration,
         progress: impl Progress + 'static,
+        stop: CancellationToken,
     ) -> Result<Self, EnvironmentError> {
         let cache = Cache::open(start.cache, None).map_err(|e| EnvironmentError::of(&e))?;
         let docker = match start.machine {
@@ -63,24 +64,19 @@ impl KindProvider {
             timeout,
         };
         let (settings, capabilities) = (start.settings, start.capabilities);
-        // Its futures stay on one thread, so they get one; what ends this one ends them.
-        let stop = CancellationToken::new();
+        // Its futures stay on one thread, so they get one; what drops this one breaks them off.
+        let stop = stop.child_token();
         let (stopped, _ended_with_this) = (stop.clone(), stop.drop_guard());
         let runtime = tokio::runtime::Handle::current();
         let started = tokio::task::spawn_blocking(move || {
             let phase = |phase: &Phase| progress.phase(&phase.name, phase.took);
             let host = Host::current();
-            runtime.block_on(async {
-                tokio::select! {
-                    kind = Kind::start((&cache, &host), &options, &Silent, &phase) => Some(kind),
-                    () = stopped.cancelled() => None,
-                }
-            })
+            let started = Kind::start((&cache, &host), &options, &Silent, &phase, stopped.cancelled());
+            runtime.block_on(started).map_err(|error| EnvironmentError::of(&error))
         });
         match started.await {
-            Ok(Some(Ok(kind))) => Ok(Self { kind, settings, capabilities }),
-            Ok(Some(Err(error))) => Err(EnvironmentError::of(&error)),
-            Ok(None) | Err(_) => Err(EnvironmentError::new("the start of the kind cluster was broken off")),
+            Ok(started) => started.map(|kind| Self { kind, settings, capabilities }),
+            Err(error) => Err(EnvironmentError::new(format!("the start of the kind cluster ended: {error}"))),
         }
     }
 }
