@@ -101,7 +101,7 @@ async fn build(host: &Host, progress: &dyn ImageProgress) -> Result<PathBuf, Err
 /// Whether cargo sets that variable for what it runs. Build scripts of dependencies look at some of them, so everything
 /// would be built anew each time this program runs under `cargo test` instead of by itself, and the other way round.
 fn of_an_outer_cargo(name: &str) -> bool {
-    const NAMES: [&str; 10] = [
+    const NAMES: [&str; 11] = [
         "CARGO",
         "CARGO_BIN_NAME",
         "CARGO_BUILD_TARGET",
@@ -112,6 +112,7 @@ fn of_an_outer_cargo(name: &str) -> bool {
         "CARGO_MANIFEST_PATH",
         "CARGO_PRIMARY_PACKAGE",
         "LD_LIBRARY_PATH",
+        "OUT_DIR",
     ];
     NAMES.contains(&name) || name.starts_with("CARGO_PKG_")
 }
